@@ -1,0 +1,1 @@
+"""Use LLMs. Replace LLMs."""

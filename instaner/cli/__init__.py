@@ -1,0 +1,39 @@
+"""The commands: `instaner …`, and the same app as `python -m spacy instaner …`."""
+
+import logging
+
+import typer
+from spacy.cli import app as spacy_app
+
+from ._util import OVERRIDES
+from .annotate import annotate_cli
+from .evaluate import evaluate_cli
+from .generate import generate_cli
+from .split import split_cli
+from .swap import swap_cli
+from .train import train_cli
+from .try_ import try_cli
+
+app = typer.Typer(
+    name="instaner",
+    help="Use LLMs. Replace LLMs.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+app.command("generate", context_settings=OVERRIDES)(generate_cli)
+app.command("annotate", context_settings=OVERRIDES)(annotate_cli)
+app.command("split")(split_cli)
+app.command("train", context_settings=OVERRIDES)(train_cli)
+app.command("evaluate")(evaluate_cli)
+app.command("swap")(swap_cli)
+app.command("try")(try_cli)
+
+spacy_app.add_typer(app)
+
+
+def main() -> None:
+    """Run the app."""
+    # Each request would be a line of its own.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    app(prog_name="instaner")

@@ -1,0 +1,101 @@
+"""What the commands share: one line for what the user can mend, and overrides."""
+
+import functools
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import typer
+from spacy.cli._util import parse_config_overrides
+from spacy.util import import_file
+from wasabi import msg
+
+from ..errors import InstaNERError
+
+Arg = typer.Argument
+Opt = typer.Option
+
+# Settings of commands that take config overrides: --section.key value
+OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+CODE_HELP = "Python file with registered functions that the pipeline needs"
+
+_Function = TypeVar("_Function", bound=Callable[..., None])
+
+
+def one_line_errors(function: _Function) -> _Function:
+    """Print what the user can mend as one line, and exit with 1.
+
+    function (Callable): A command.
+    RETURNS (Callable): The command.
+    """
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            function(*args, **kwargs)
+        except InstaNERError as err:
+            msg.fail(str(err))
+            raise SystemExit(1) from err
+        except KeyboardInterrupt as err:
+            msg.warn("Stopped. Nothing was written.")
+            raise SystemExit(130) from err
+
+    return run  # type: ignore[return-value]
+
+
+def get_overrides(ctx: typer.Context) -> dict[str, Any]:
+    """RETURNS (Dict[str, Any]): Config overrides by dotted name."""
+    return parse_config_overrides(list(ctx.args))
+
+
+def import_code(path: Path | None) -> None:
+    """Import a Python file, so that what it registers is known.
+
+    path (Optional[Path]): The file.
+    RAISES (InstaNERError): If it is missing or fails.
+    """
+    if path is None:
+        return
+    try:
+        import_file("python_code", path)
+    except Exception as err:  # whatever the user's code raises
+        raise InstaNERError(f"--code {path} cannot be imported: {err}.") from err
+
+
+def setup_gpu(gpu_id: int) -> None:
+    """Use a GPU, where one is asked for.
+
+    gpu_id (int): GPU, or -1 for the CPU.
+    RAISES (InstaNERError): If it cannot be used.
+    """
+    if gpu_id < 0:
+        return
+    from thinc.api import require_gpu
+
+    try:
+        require_gpu(gpu_id)
+    except ValueError as err:
+        raise InstaNERError(
+            f"GPU {gpu_id} cannot be used ({err}). Install cupy and a CUDA build of "
+            "torch, or leave out --gpu-id."
+        ) from err
+
+
+def show_progress() -> bool:
+    """RETURNS (bool): Whether there is a terminal to show a progress bar in."""
+    return sys.stderr.isatty()
+
+
+def print_examples(rows: Iterable[str], *, at_most: int = 5) -> None:
+    """Print some rows and how many there are more.
+
+    rows (Iterable[str]): The rows.
+    at_most (int): How many to print.
+    """
+    rows = list(rows)
+    for row in rows[:at_most]:
+        msg.text(f"  {row}")
+    if len(rows) > at_most:
+        msg.text(f"  … and {len(rows) - at_most} more")

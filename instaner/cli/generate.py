@@ -1,0 +1,61 @@
+import time
+from pathlib import Path
+
+import typer
+from wasabi import msg
+
+from ..files import hash_file, write_meta
+from ..generate import generate
+from ..pipeline import load_teacher
+from ..tasks.grounding import Status
+from ._util import (
+    CODE_HELP,
+    Arg,
+    Opt,
+    get_overrides,
+    import_code,
+    one_line_errors,
+    print_examples,
+    show_progress,
+)
+
+
+@one_line_errors
+def generate_cli(
+    ctx: typer.Context,
+    config: Path = Arg(..., help="Config with a generating llm component"),
+    briefs: Path = Arg(..., help="JSONL of briefs: id, and what the template needs"),
+    output: Path = Arg(..., help="JSONL of texts to write"),
+    llm: str | None = Opt(None, help="Model to ask instead of the config's"),
+    code: Path | None = Opt(None, "--code", "-c", help=CODE_HELP),
+) -> None:
+    """Have an LLM write annotated texts from briefs."""
+    import_code(code)
+    start = time.perf_counter()
+    overrides = get_overrides(ctx)
+    nlp = load_teacher(str(config), overrides=overrides, llm=llm)
+    n_briefs, n_texts, readings = generate(
+        nlp, briefs, output, progress=show_progress()
+    )
+    statuses = {status.value: 0 for status in Status}
+    for reading, count in readings.items():
+        statuses[reading.status.value] += count
+    statuses = {status: count for status, count in statuses.items() if count}
+    write_meta(
+        output,
+        briefs=n_briefs,
+        texts=n_texts,
+        statuses=statuses,
+        config={"path": str(config), "sha256": hash_file(config)},
+        overrides=overrides,
+        seconds=round(time.perf_counter() - start, 1),
+    )
+    msg.good(f"{n_texts} texts from {n_briefs} briefs: {output}")
+    msg.text(f"Marks: {statuses.pop(Status.EXACT.value, 0)} read")
+    for status, count in statuses.items():
+        msg.warn(f"{count} marks or lines: {status}")
+    print_examples(
+        f"{reading.status.value}: {reading.text[:80]} {reading.label}"
+        for reading in sorted(readings)
+        if reading.status is not Status.EXACT
+    )

@@ -1,0 +1,49 @@
+import sys
+import time
+from pathlib import Path
+
+import typer
+from wasabi import msg
+
+from ..files import hash_file, write_meta
+from ..train import train
+from ._util import (
+    CODE_HELP,
+    Arg,
+    Opt,
+    get_overrides,
+    import_code,
+    one_line_errors,
+    setup_gpu,
+)
+
+
+@one_line_errors
+def train_cli(
+    ctx: typer.Context,
+    config: Path = Arg(..., help="Training config"),
+    output: Path = Arg(..., help="Folder for model-best and model-last"),
+    gpu_id: int = Opt(-1, "--gpu-id", "-g", help="GPU, or -1 for the CPU"),
+    code: Path | None = Opt(None, "--code", "-c", help=CODE_HELP),
+) -> None:
+    """Train a student, as `spacy train` does, with its encoder found first."""
+    import_code(code)
+    setup_gpu(gpu_id)
+    start = time.perf_counter()
+    overrides = get_overrides(ctx)
+    nlp = train(
+        config,
+        output,
+        overrides=overrides,
+        gpu_id=gpu_id,
+        progress=sys.stdout.isatty(),
+    )
+    write_meta(
+        output,
+        config={"path": str(config), "sha256": hash_file(config)},
+        overrides=overrides,
+        gpu_id=gpu_id,
+        seed=nlp.config["training"]["seed"],
+        seconds=round(time.perf_counter() - start, 1),
+    )
+    msg.good(f"Student: {output / 'model-best'}")

@@ -1,0 +1,120 @@
+"""Scores of several systems on the same gold, and what each of them needs."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from spacy.language import Language
+from spacy.scorer import get_ner_prf
+from spacy.training import Example
+from spacy_llm.ty import supports_sharding
+
+from .corpus import read_gold
+from .errors import InstaNERError
+from .llm.chat import Chat
+from .llm.replay import Replay
+from .pipeline import get_llms
+
+_WARM_UP = 16  # texts
+_BYTES_PER_TOKEN = 4
+
+
+class Tokens(NamedTuple):
+    """Prompt tokens that a teacher needed.
+
+    number (int): How many.
+    estimated (bool): Whether they are estimated from the prompts' length (UTF-8 bytes
+        over four, OpenAI's rule of thumb for English) or counted by the server.
+    """
+
+    number: int
+    estimated: bool
+
+
+def evaluate(nlp: Language, gold: Path) -> dict[str, Any]:
+    """Score a system on gold, and measure it.
+
+    nlp (Language): The system: any pipeline that sets entities.
+    gold (Path): Gold, JSONL or DocBin.
+    RETURNS (Dict[str, Any]): ents_p, ents_r, ents_f and ents_per_type (between 0 and 1,
+        from spacy.scorer.get_ner_prf, with the support of each label), texts, words,
+        words_per_second (None for recorded answers) and, for a teacher,
+        prompt_tokens and prompt_tokens_estimated.
+    RAISES (InstaNERError): On empty gold, and when a teacher cannot answer.
+    """
+    references = list(read_gold(gold, nlp))
+    if not references:
+        raise InstaNERError(f"{gold} has no texts to evaluate on.")
+    texts = [doc.text for doc in references]
+    llms = get_llms(nlp)
+    if not llms:
+        list(nlp.pipe(texts[:_WARM_UP]))
+    used = _get_usage(nlp)
+    start = time.perf_counter()
+    predictions = list(nlp.pipe(texts))
+    seconds = time.perf_counter() - start
+    words = sum(len(doc) for doc in predictions)
+    support = Counter(ent.label_ for doc in references for ent in doc.ents)
+    pairs = zip(predictions, references, strict=True)
+    scores = get_ner_prf(
+        [Example(predicted, reference) for predicted, reference in pairs]
+    )
+    recorded = any(isinstance(llm._model, Replay) for _, llm in llms)
+    result = {
+        "ents_p": scores["ents_p"],
+        "ents_r": scores["ents_r"],
+        "ents_f": scores["ents_f"],
+        "ents_per_type": {
+            label: {**values, "support": support[label]}
+            for label, values in sorted((scores["ents_per_type"] or {}).items())
+        },
+        "texts": len(texts),
+        "words": words,
+        "words_per_second": None if recorded else round(words / seconds, 1),
+    }
+    if llms:
+        tokens = _count_prompt_tokens(nlp, texts, used)
+        result["prompt_tokens"] = tokens.number
+        result["prompt_tokens_estimated"] = tokens.estimated
+    return result
+
+
+def compare(results: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Put the results of several systems on the same gold beside each other.
+
+    results (Mapping[str, Dict[str, Any]]): Results by name of the system.
+    RETURNS (Dict[str, Any]): labels and systems.
+    """
+    labels = sorted({la for r in results.values() for la in r["ents_per_type"]})
+    return {"labels": labels, "systems": dict(results)}
+
+
+def get_size(path: Path) -> int:
+    """RETURNS (int): Bytes of a model's folder, or 0 for anything else."""
+    if not path.is_dir():
+        return 0
+    return sum(file_.stat().st_size for file_ in path.rglob("*") if file_.is_file())
+
+
+def _get_usage(nlp: Language) -> int | None:
+    models = [llm._model for _, llm in get_llms(nlp)]
+    if not all(isinstance(model, Chat) for model in models):
+        return None
+    return sum(model.usage["prompt_tokens"] for model in models)
+
+
+def _count_prompt_tokens(
+    nlp: Language, texts: list[str], used_before: int | None
+) -> Tokens:
+    used = _get_usage(nlp)
+    if used is not None and used_before is not None and used > used_before:
+        return Tokens(used - used_before, estimated=False)
+    n_bytes = 0
+    for _, llm in get_llms(nlp):
+        docs = (nlp.make_doc(text) for text in texts)
+        for prompt in llm.task.generate_prompts(docs):
+            shards = prompt[0] if supports_sharding(llm.task) else [prompt]
+            n_bytes += sum(len(str(shard).encode("utf8")) for shard in shards)
+    return Tokens(round(n_bytes / _BYTES_PER_TOKEN), estimated=True)

@@ -1,0 +1,134 @@
+"""Reading lines and writing outputs: what is bad is named, nothing is half-written."""
+
+import hashlib
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import srsly
+
+from .errors import InstaNERError
+
+_PACKAGES = (
+    "instaner",
+    "spacy",
+    "spacy-llm",
+    "spacy-transformers",
+    "torch",
+    "transformers",
+    "openai",
+)
+
+
+def check_exists(path: Path, what: str) -> None:
+    """Check that an input is there.
+
+    path (Path): File or folder.
+    what (str): What it is, for the message.
+    RAISES (InstaNERError): If it is not.
+    """
+    if not path.exists():
+        raise InstaNERError(f"{what} not found: {path}. Check the path.")
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Read the objects of a JSONL file, one at a time.
+
+    path (Path): UTF-8 file, one JSON object per line; empty lines are skipped.
+    YIELDS (tuple[int, dict]): Line number, counted from 1, and the object.
+    RAISES (InstaNERError): On a missing file, or a line that is no JSON object.
+    """
+    check_exists(path, "JSONL file")
+    with path.open("rb") as file_:
+        for number, raw in enumerate(file_, 1):
+            try:
+                line = raw.decode("utf8").strip()
+                row = srsly.json_loads(line) if line else None
+            except ValueError as err:  # of which UnicodeDecodeError is one
+                raise InstaNERError(
+                    f"{path}, line {number}: broken JSON ({err}). "
+                    "Mend or remove the line."
+                ) from err
+            if not line:
+                continue
+            if not isinstance(row, dict):
+                raise InstaNERError(
+                    f"{path}, line {number}: a JSON object is expected, "
+                    f"found {type(row).__name__}."
+                )
+            yield number, row
+
+
+def get_field(row: dict[str, Any], key: str, path: Path, number: int) -> str:
+    """Get a string that a line has to have.
+
+    row (dict[str, Any]): The line's object.
+    key (str): The field.
+    path (Path): The file, for the message.
+    number (int): The line number, for the message.
+    RETURNS (str): The value.
+    RAISES (InstaNERError): If the field is missing or no string.
+    """
+    value = row.get(key)
+    if not isinstance(value, str):
+        raise InstaNERError(
+            f'{path}, line {number}: "{key}" has to be a string, found {value!r}.'
+        )
+    return value
+
+
+@contextmanager
+def write_whole(path: Path) -> Iterator[Path]:
+    """Give a place beside a file or folder to write to, and move what was written
+    there in one step, so that a killed or failed run leaves what was there before.
+
+    path (Path): Final path of the file or folder.
+    YIELDS (Path): Path to write to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    old = path.with_name(f".{path.name}.old")
+    for left_over in (part, old):
+        _remove(left_over)
+    try:
+        yield part
+    except BaseException:
+        _remove(part)
+        raise
+    if path.is_dir():  # a folder cannot be replaced in one step
+        path.rename(old)
+    part.replace(path)
+    _remove(old)
+
+
+def write_meta(output: Path, **values: Any) -> None:
+    """Write what a step did beside its output, as OUTPUT.meta.json.
+
+    output (Path): Output file or folder of the step.
+    values (Any): JSON values: counts, seed, seconds, configs with their hashes.
+    """
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    path = output.with_suffix(".meta.json")
+    with write_whole(path) as part:
+        srsly.write_json(part, {**values, "versions": versions})
+
+
+def hash_file(path: Path) -> str:
+    """RETURNS (str): SHA-256 of a file's bytes, as hex."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,148 @@
+"""From a config, a folder or a package name to a pipeline."""
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from catalogue import RegistryError
+from spacy import util
+from spacy.language import Language
+from spacy_llm.pipeline.llm import LLMWrapper
+from thinc.api import Config, ConfigValidationError
+
+from .errors import InstaNERError
+
+LLM_FACTORY = "llm"
+
+
+def read_config(source: str, *, overrides: dict[str, Any] | None = None) -> Config:
+    """Read the config of a pipeline, without making the pipeline.
+
+    source (str): Path of a config file, of a saved pipeline's folder, or the name of
+        an installed pipeline package.
+    overrides (Optional[Dict[str, Any]]): Values by dotted name.
+    RETURNS (Config): The config, with its variables in place.
+    RAISES (InstaNERError): If there is none, or it is broken.
+    """
+    path = _find(source)
+    config_path = path / "config.cfg" if path.is_dir() else path
+    if not config_path.is_file():
+        raise InstaNERError(
+            f"{source} is no spaCy pipeline: {config_path} is missing. Give a config "
+            "file, the folder of a saved pipeline, or the name of an installed one."
+        )
+    try:
+        return util.load_config(config_path, overrides=overrides or {})
+    except (ValueError, ConfigValidationError) as err:
+        raise InstaNERError(f"{config_path}: {_one_line(err)}") from err
+
+
+def get_llm_names(config: Config) -> list[str]:
+    """RETURNS (List[str]): Names of the pipeline's llm components, in order."""
+    components = config.get("components", {})
+    return [
+        name
+        for name in config.get("nlp", {}).get("pipeline", [])
+        if components.get(name, {}).get("factory") == LLM_FACTORY
+    ]
+
+
+def get_llms(nlp: Language) -> list[tuple[str, LLMWrapper]]:
+    """RETURNS (List[Tuple[str, LLMWrapper]]): The llm components, in order."""
+    return [(name, p) for name, p in nlp.pipeline if isinstance(p, LLMWrapper)]
+
+
+def load_pipeline(
+    source: str,
+    *,
+    overrides: dict[str, Any] | None = None,
+    exclude: Iterable[str] = (),
+) -> Language:
+    """Load a saved pipeline, or assemble one from a config as `spacy assemble` does.
+
+    source (str): Path of a config file, of a saved pipeline's folder, or the name of
+        an installed pipeline package.
+    overrides (Optional[Dict[str, Any]]): Config values by dotted name.
+    exclude (Iterable[str]): Components that are not made at all.
+    RETURNS (Language): The pipeline.
+    RAISES (InstaNERError): If it cannot be loaded.
+    """
+    config = read_config(source, overrides=overrides)
+    path = _find(source)
+    try:
+        with warnings.catch_warnings():
+            # Texts are only split where a context length is set; that is no news.
+            warnings.filterwarnings("ignore", message="Task supports sharding")
+            # spacy-llm would leave such examples out.
+            warnings.filterwarnings("error", message="Examples contain labels")
+            if path.is_dir():
+                return util.load_model(
+                    path, exclude=list(exclude), config=overrides or {}
+                )
+            nlp = util.load_model_from_config(
+                config, auto_fill=True, exclude=list(exclude)
+            )
+            nlp._link_components()
+            with nlp.select_pipes(disable=list(util.get_sourced_components(config))):
+                nlp.initialize()
+            return nlp
+    except InstaNERError:
+        raise
+    except (
+        ConfigValidationError,
+        ImportError,
+        OSError,
+        RegistryError,
+        UserWarning,
+        ValueError,
+    ) as err:
+        raise InstaNERError(f"{source} cannot be loaded: {_one_line(err)}") from err
+
+
+def load_teacher(
+    source: str, *, overrides: dict[str, Any] | None = None, llm: str | None = None
+) -> Language:
+    """Load a pipeline with one or more llm components.
+
+    source (str): As for load_pipeline.
+    overrides (Optional[Dict[str, Any]]): Config values by dotted name.
+    llm (Optional[str]): Name of the model to ask instead of the config's.
+    RETURNS (Language): The pipeline.
+    RAISES (InstaNERError): If it cannot be loaded, has no llm component, or none whose
+        model has a name.
+    """
+    config = read_config(source, overrides=overrides)
+    names = get_llm_names(config)
+    if not names:
+        raise InstaNERError(
+            f"{source} has no llm component, so it is no teacher. Add one, or give "
+            "another config."
+        )
+    values = dict(overrides or {})
+    if llm:
+        models = {n: config["components"][n].get("model", {}) for n in names}
+        named = [n for n, model in models.items() if "name" in model]
+        if not named:
+            raise InstaNERError(
+                f"The model cannot be set to {llm}: no llm component of {source} has a "
+                "model with a name. A recording has none; take a live teacher "
+                "(configs/teacher_live.cfg)."
+            )
+        values.update({f"components.{n}.model.name": llm for n in named})
+    return load_pipeline(source, overrides=values)
+
+
+def _find(source: str) -> Path:
+    if util.is_package(source):
+        return Path(util.get_package_path(source))
+    path = Path(source)
+    if not path.exists():
+        raise InstaNERError(
+            f"{source} not found: there is no such file, folder or installed package."
+        )
+    return path
+
+
+def _one_line(err: BaseException) -> str:
+    return " ".join(str(err).split())

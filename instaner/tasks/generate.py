@@ -1,0 +1,187 @@
+import re
+from pathlib import Path
+from typing import Any, Iterable, NamedTuple, Tuple
+
+import jinja2.sandbox
+from spacy.tokens import Doc
+
+from ..errors import InstaNERError
+from .grounding import READINGS, Reading, Status, dump_readings
+
+# Under these keys of doc.user_data stand the brief that a doc asks texts for, and the
+# texts that came of it.
+BRIEF = "instaner_brief"
+TEXTS = "instaner_texts"
+
+DEFAULT_TEMPLATE = Path(__file__).with_name("generate.jinja").read_text("utf8")
+
+_MARK = re.compile(r"\[([^\[\]]+)\]\(([^()]*)\)")
+_NUMBERED = re.compile(r"\s*\d+\s*[.):]\s+(?P<text>.*\S)")
+
+
+class MarkedText(NamedTuple):
+    """A generated text without its marks.
+
+    text (str): The text.
+    spans (List[Tuple[int, int, str]]): Start and end character and label.
+    """
+
+    text: str
+    spans: list[tuple[int, int, str]]
+
+
+def read_marks(line: str, labels: Iterable[str]) -> tuple[MarkedText, list[Reading]]:
+    """Take the marks [surface](LABEL) out of a text.
+
+    line (str): Text with marks.
+    labels (Iterable[str]): Known labels.
+    RETURNS (Tuple[MarkedText, List[Reading]]): The text, and what became of each mark.
+        A mark with an unknown label leaves its surface as plain text.
+    """
+    known = set(labels)
+    text = ""
+    spans = []
+    readings = []
+    end = 0
+    for match in _MARK.finditer(line):
+        text += line[end : match.start()]
+        surface, label = match.groups()
+        if label in known:
+            spans.append((len(text), len(text) + len(surface), label))
+            readings.append(Reading(Status.EXACT, surface, label))
+        else:
+            readings.append(Reading(Status.UNKNOWN_LABEL, surface, label))
+        text += surface
+        end = match.end()
+    return MarkedText(text + line[end:], spans), readings
+
+
+def read_texts(
+    answer: str, labels: Iterable[str]
+) -> tuple[list[MarkedText], list[Reading]]:
+    """Read an answer to the generation prompt: numbered texts with marks, one a line.
+
+    answer (str): The answer.
+    labels (Iterable[str]): Known labels.
+    RETURNS (Tuple[List[MarkedText], List[Reading]]): The texts, and what became of each
+        mark, and of each line without a number.
+    """
+    texts = []
+    readings = []
+    for line in answer.splitlines() or [""]:
+        match = _NUMBERED.fullmatch(line.rstrip())
+        if match is not None:
+            text, marks = read_marks(match["text"], labels)
+            texts.append(text)
+            readings.extend(marks)
+        elif line.strip() or not answer.strip():
+            readings.append(Reading(Status.UNREADABLE, line.strip(), ""))
+    return texts, readings
+
+
+class GenerateTask:
+    """A spacy-llm task that asks for texts: each doc stands for a brief."""
+
+    def __init__(
+        self,
+        labels: dict[str, str],
+        *,
+        language: str,
+        n: int,
+        examples: list[str],
+        template: str,
+    ) -> None:
+        self.labels = labels
+        self.language = language
+        self.n = n
+        self.examples = examples
+        environment = jinja2.sandbox.SandboxedEnvironment()
+        self._template = environment.from_string(template)
+
+    def generate_prompts(
+        self, docs: Iterable[Doc], context_length: int | None = None
+    ) -> Iterable[Tuple[Iterable[Any], Iterable[Doc]]]:
+        """Render a prompt for each brief.
+
+        docs (Iterable[Doc]): Docs with a brief (Dict[str, str]) in user_data[BRIEF].
+        context_length (Optional[int]): Not used: a brief is never split.
+        YIELDS (Tuple[Iterable[str], Iterable[Doc]]): The prompt and the doc.
+        """
+        for doc in docs:
+            prompt = self._template.render(
+                language=self.language,
+                labels=self.labels,
+                brief=doc.user_data[BRIEF],
+                n=self.n,
+                examples=self.examples,
+            )
+            yield [prompt], [doc]
+
+    def parse_responses(
+        self, shards: Iterable[Iterable[Doc]], responses: Iterable[Iterable[Any]]
+    ) -> Iterable[Doc]:
+        """Read the texts of each answer.
+
+        shards (Iterable[Iterable[Doc]]): The docs that stand for the briefs.
+        responses (Iterable[Iterable[str]]): One answer for each doc.
+        YIELDS (Doc): The docs, with MarkedTexts in user_data[TEXTS] and Readings in
+            user_data[READINGS].
+        """
+        for (doc,), (answer,) in zip(shards, responses, strict=False):
+            texts, readings = read_texts(answer, self.labels)
+            doc.user_data[TEXTS] = texts
+            doc.user_data[READINGS] = dump_readings(readings)
+            yield doc
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text("utf8")
+    except (OSError, UnicodeDecodeError) as err:
+        raise InstaNERError(f"{path} cannot be read: {err}.") from err
+
+
+def make_generate_task(
+    labels: dict[str, str],
+    *,
+    language: str = "English",
+    n: int = 12,
+    examples: Path | None = None,
+    template: Path | None = None,
+) -> GenerateTask:
+    """Registered as instaner.Generate.v1: a spacy-llm task that has a model write
+    texts, with their entities marked, from briefs.
+
+    labels (Dict[str, str]): Definition of each label.
+    language (str): Language of the texts, as its name in English.
+    n (int): Number of texts to ask for in one prompt.
+    examples (Optional[Path]): File of texts of the wanted kind, one a line, with marks.
+    template (Optional[Path]): Jinja2 template that gets labels, language, brief, n and
+        examples. None: the one that ships with the package.
+    RETURNS (GenerateTask): The task.
+    RAISES (InstaNERError): On no labels, a label in the examples that is not one of
+        them, or a file that cannot be read.
+    """
+    if not labels:
+        raise InstaNERError(
+            "instaner.Generate.v1 needs labels: a definition for each, in the task's "
+            "config."
+        )
+    # A config gives strings for paths.
+    lines = _read_text(Path(examples)).splitlines() if examples else []
+    lines = [line.strip() for line in lines if line.strip()]
+    for line in lines:
+        for reading in read_marks(line, labels)[1]:
+            if reading.status is Status.UNKNOWN_LABEL:
+                raise InstaNERError(
+                    f'Label "{reading.label}" in {examples} ("{line[:60]}") is not one '
+                    f"of the labels ({', '.join(labels)}). Add it to the labels, or "
+                    "mend it there."
+                )
+    return GenerateTask(
+        labels,
+        language=language,
+        n=n,
+        examples=lines,
+        template=_read_text(Path(template)) if template else DEFAULT_TEMPLATE,
+    )

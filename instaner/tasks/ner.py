@@ -1,0 +1,165 @@
+import re
+from typing import Any, Callable, Iterable
+
+from spacy.tokens import Doc, Span
+from spacy_llm.tasks.ner import NERTask, make_ner_task_v3
+from spacy_llm.tasks.ner.task import DEFAULT_NER_TEMPLATE_V3
+from spacy_llm.tasks.ner.util import NERCoTExample, reduce_shards_to_doc
+from spacy_llm.tasks.span import parse_responses_cot
+from spacy_llm.ty import (
+    ExamplesConfigType,
+    FewshotExample,
+    Scorer,
+    ShardMapper,
+    ShardReducer,
+)
+from spacy_llm.util import split_labels
+
+from ..errors import InstaNERError
+from .grounding import READINGS, Mention, Reading, Status, dump_readings, ground
+
+_NUMBER = re.compile(r"\s*(?:\d+\s*[.):]|[-*•])\s+")
+_LINE = re.compile(
+    r"(?P<text>.+?)\s*\|\s*(?P<is_entity>true|false)\s*\|\s*(?P<label>[^|]*?)\s*"
+    r"(?:\|.*)?$",
+    re.IGNORECASE,
+)
+_NO_ENTITIES = re.compile(
+    r"\W*(?:there are )?(?:no (?:named )?entit(?:y|ies)(?: found)?|none)\W*",
+    re.IGNORECASE,
+)
+
+
+def read_answer(task: NERTask, answer: str) -> tuple[list[Mention], list[Reading]]:
+    """Read an answer to the NER v3 prompt: lines of text, whether it is an entity,
+    label and reason, between bars.
+
+    task (NERTask): The task that asked; it knows the labels.
+    answer (str): The answer.
+    RETURNS (Tuple[List[Mention], List[Reading]]): Mentions of known labels, and what
+        could not be read: lines, and labels that are not the task's.
+    """
+    mentions: list[Mention] = []
+    unread: list[Reading] = []
+    if _NO_ENTITIES.fullmatch(answer.strip()):
+        return mentions, unread
+    lines = [line for line in answer.splitlines() if line.strip()]
+    for line in lines or [""]:
+        match = _LINE.match(_NUMBER.sub("", line, count=1).strip())
+        if match is None:
+            unread.append(Reading(Status.UNREADABLE, line.strip(), ""))
+        elif match["is_entity"].lower() == "true":
+            label = task.label_dict.get(task.normalizer(match["label"]))
+            if label is None:
+                unread.append(
+                    Reading(Status.UNKNOWN_LABEL, match["text"], match["label"])
+                )
+            else:
+                mentions.append(Mention(match["text"], label))
+    return mentions, unread
+
+
+def parse_responses(
+    task: NERTask, shards: Iterable[Iterable[Doc]], responses: Iterable[Iterable[str]]
+) -> Iterable[Iterable[list[Span]]]:
+    """A spacy-llm response parser for NER v3 answers that loses nothing silently.
+
+    task (NERTask): The task.
+    shards (Iterable[Iterable[Doc]]): Shards of each doc. What became of each line is
+        kept in a shard's user_data[READINGS].
+    responses (Iterable[Iterable[str]]): The answer to each shard.
+    YIELDS (Iterable[List[Span]]): Spans of each shard of a doc.
+    """
+    for doc_shards, answers in zip(shards, responses, strict=False):
+        doc_spans = []
+        for shard, answer in zip(doc_shards, answers, strict=False):
+            mentions, unread = read_answer(task, answer)
+            spans, readings = ground(shard, mentions)
+            shard.user_data[READINGS] = dump_readings(readings + unread)
+            doc_spans.append(spans)
+        yield doc_spans
+
+
+def reduce_shards(task: NERTask, shards: Iterable[Doc]) -> Doc:
+    """A spacy-llm shard reducer that keeps the readings.
+
+    task (NERTask): The task.
+    shards (Iterable[Doc]): Shards of a doc.
+    RETURNS (Doc): The doc.
+    """
+    shards = list(shards)
+    if len(shards) == 1:
+        return shards[0]
+    readings = [r for shard in shards for r in shard.user_data.pop(READINGS, [])]
+    doc = reduce_shards_to_doc(task, shards)
+    doc.user_data[READINGS] = readings
+    return doc
+
+
+def adopt(task: Any) -> None:
+    """Have spacy-llm's own NER v3 task read its answers as instaner.NER.v1 does: it
+    asks the same prompt, but drops silently what it cannot read.
+
+    task (Any): Task of an llm component. One with a parser of its own is left alone.
+    """
+    if isinstance(task, NERTask) and task._parse_responses is parse_responses_cot:
+        task._parse_responses = parse_responses
+        task._shard_reducer = reduce_shards
+
+
+def make_ner_task(
+    labels: list[str] | str = [],  # noqa: B006 (as in spacy-llm's registry)
+    template: str = DEFAULT_NER_TEMPLATE_V3,
+    label_definitions: dict[str, str] | None = None,
+    examples: ExamplesConfigType = None,
+    prompt_example_type: type[FewshotExample] | None = None,
+    shard_mapper: ShardMapper | None = None,
+    shard_reducer: ShardReducer | None = None,
+    normalizer: Callable[[str], str] | None = None,
+    scorer: Scorer | None = None,
+    description: str | None = None,
+) -> NERTask:
+    """Registered as instaner.NER.v1: spacy-llm's NER v3 prompt and options, but answers
+    are read and grounded by us: nothing is lost silently. There is no alignment_mode
+    and no case_sensitive_matching: see tasks.grounding.
+
+    labels (Union[List[str], str]): Labels, as a list or separated by commas. Empty: the
+        labels of label_definitions.
+    RETURNS (NERTask): The task. For the other arguments see spacy.NER.v3.
+    RAISES (InstaNERError): On no labels, or a label in the definitions or examples that
+        is not one of them.
+    """
+    names = split_labels(labels) or list(label_definitions or {})
+    if not names:
+        raise InstaNERError(
+            "instaner.NER.v1 needs labels: set labels or label_definitions in the "
+            "task's config."
+        )
+    raw_examples = list((examples() if callable(examples) else examples) or [])
+    _check_labels(label_definitions or {}, names, "label_definitions")
+    for example in raw_examples:
+        used = (s["label"] for s in example.get("spans", []) if s.get("is_entity"))
+        _check_labels(used, names, f'the example "{example.get("text", "")[:60]}"')
+    task: NERTask = make_ner_task_v3(
+        parse_responses=parse_responses,
+        prompt_example_type=prompt_example_type or NERCoTExample,
+        labels=names,
+        template=template,
+        label_definitions=label_definitions,
+        examples=raw_examples or None,
+        shard_mapper=shard_mapper,
+        shard_reducer=shard_reducer or reduce_shards,
+        normalizer=normalizer,
+        scorer=scorer,
+        description=description,
+    )
+    return task
+
+
+def _check_labels(used: Iterable[str], labels: list[str], where: str) -> None:
+    for label in used:
+        if label not in labels:
+            raise InstaNERError(
+                f'Label "{label}" in {where} is not one of the labels '
+                f"({', '.join(labels)}). Add it to the labels, or mend it there."
+            )

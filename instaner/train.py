@@ -1,0 +1,80 @@
+"""Training a student: spaCy's own loop, with the encoder found first."""
+
+from pathlib import Path
+from typing import Any
+
+from spacy import util
+from spacy.language import Language
+from spacy.training.initialize import init_nlp
+from spacy.training.loop import train as train_nlp
+from spacy.vocab import Vocab
+from thinc.api import Config
+
+from .corpus import read_docs
+from .encoders import find_encoder
+from .errors import InstaNERError
+from .files import write_whole
+from .pipeline import read_config
+
+_TRANSFORMERS = "spacy-transformers."
+
+
+def train(
+    config_path: Path,
+    output: Path,
+    *,
+    overrides: dict[str, Any] | None = None,
+    gpu_id: int = -1,
+    progress: bool = False,
+) -> Language:
+    """Train a student as `spacy train` does. Before that, its encoder is found (see
+    encoders.find_encoder), and on a GPU mixed precision is switched on.
+
+    config_path (Path): Training config.
+    output (Path): Folder for model-best and model-last.
+    overrides (Optional[Dict[str, Any]]): Config values by dotted name.
+    gpu_id (int): GPU to train on, or -1 for the CPU.
+    progress (bool): Show a progress bar, where the config's logger has one.
+    RETURNS (Language): The last student; the best one is in model-best.
+    RAISES (InstaNERError): On a broken config, an empty corpus, or an encoder that
+        cannot be found.
+    """
+    values = dict(overrides or {})
+    config = read_config(str(config_path), overrides=values)
+    for name in ("train", "dev"):
+        _check_corpus(config.get("paths", {}).get(name), name, config_path)
+    values.update(_get_encoder_values(config, gpu_id))
+    if progress and "progress_bar" in config.get("training", {}).get("logger", {}):
+        values["training.logger.progress_bar"] = "train"
+    config = util.load_config(config_path, overrides=values, interpolate=False)
+    with write_whole(output) as part:
+        nlp = init_nlp(config, use_gpu=gpu_id)
+        nlp, _ = train_nlp(nlp, part, use_gpu=gpu_id)
+    return nlp
+
+
+def _check_corpus(path: str | None, name: str, config_path: Path) -> None:
+    if not path:
+        raise InstaNERError(f"{config_path} has no {name} corpus: set --paths.{name}.")
+    if not any(len(doc) for doc in read_docs(Path(path), Vocab())):
+        raise InstaNERError(f"The corpus {path} is empty. Annotate texts first.")
+
+
+def _get_encoder_values(config: Config, gpu_id: int) -> dict[str, Any]:
+    """Settings of every transformer in a config, by dotted name."""
+    values: dict[str, Any] = {}
+
+    def walk(block: Any, where: str) -> None:
+        if not isinstance(block, dict):
+            return
+        if str(block.get("@architectures", "")).startswith(_TRANSFORMERS):
+            if "name" in block:
+                values[f"{where}.name"] = find_encoder(str(block["name"] or ""))
+            if "mixed_precision" in block:
+                # thinc scales gradients on CUDA alone, and fails elsewhere.
+                values[f"{where}.mixed_precision"] = gpu_id >= 0
+        for key, value in block.items():
+            walk(value, f"{where}.{key}")
+
+    walk(config.get("components", {}), "components")
+    return values

@@ -1,0 +1,45 @@
+"""Package a trained pipeline as a wheel, with its description and licence."""
+
+import tempfile
+from pathlib import Path
+
+import srsly
+import typer
+from spacy.cli.package import package
+from wasabi import msg
+
+from instaner.files import check_exists, write_whole
+
+
+def main(
+    model: Path,
+    output: Path,
+    name: str = typer.Option(...),
+    version: str = typer.Option(...),
+    description: str = typer.Option(""),
+    license: str = typer.Option(""),
+) -> None:
+    """Package a trained pipeline as a wheel."""
+    check_exists(model / "meta.json", "Model")
+    meta = srsly.read_json(model / "meta.json")
+    meta.update(description=description, license=license)
+    with tempfile.TemporaryDirectory() as folder, write_whole(output) as part:
+        meta_path = Path(folder) / "meta.json"
+        srsly.write_json(meta_path, meta)
+        part.mkdir(parents=True)
+        package(
+            model,
+            part,
+            meta_path=meta_path,
+            name=name,
+            version=version,
+            create_wheel=True,
+            create_sdist=False,
+            force=True,
+        )
+    for wheel in sorted(output.glob("*/dist/*.whl")):
+        msg.good(f"pip install {wheel}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
