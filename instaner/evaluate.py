@@ -16,6 +16,7 @@ from .errors import InstaNERError
 from .llm.chat import Chat
 from .llm.replay import Replay
 from .pipeline import get_llms
+from .tasks.grounding import Status, load_readings
 
 _WARM_UP = 16  # texts
 _BYTES_PER_TOKEN = 4
@@ -40,8 +41,9 @@ def evaluate(nlp: Language, gold: Path) -> dict[str, Any]:
     gold (Path): Gold, JSONL or DocBin.
     RETURNS (Dict[str, Any]): ents_p, ents_r, ents_f and ents_per_type (between 0 and 1,
         from spacy.scorer.get_ner_prf, with the support of each label), texts, words,
-        words_per_second (None for recorded answers) and, for a teacher,
-        prompt_tokens and prompt_tokens_estimated.
+        words_per_second (None for recorded answers) and, for a teacher, unread
+        (mentions and lines that made no span), prompt_tokens and
+        prompt_tokens_estimated.
     RAISES (InstaNERError): On empty gold, and when a teacher cannot answer.
     """
     references = list(read_gold(gold, nlp))
@@ -76,6 +78,11 @@ def evaluate(nlp: Language, gold: Path) -> dict[str, Any]:
     }
     if llms:
         tokens = _count_prompt_tokens(nlp, texts, used)
+        result["unread"] = sum(
+            reading.status not in (Status.EXACT, Status.NORMALISED)
+            for doc in predictions
+            for reading in load_readings(doc) or ()
+        )
         result["prompt_tokens"] = tokens.number
         result["prompt_tokens_estimated"] = tokens.estimated
     return result

@@ -15,6 +15,8 @@ from .errors import InstaNERError
 
 LLM_FACTORY = "llm"
 
+_LONGEST = 400  # characters of another library's message
+
 
 def read_config(source: str, *, overrides: dict[str, Any] | None = None) -> Config:
     """Read the config of a pipeline, without making the pipeline.
@@ -145,4 +147,5 @@ def _find(source: str) -> Path:
 
 
 def _one_line(err: BaseException) -> str:
-    return " ".join(str(err).split())
+    line = " ".join(str(err).split())
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} …"

@@ -286,7 +286,7 @@ def _compare(
 
 
 def _copy(ent: Span, doc: Doc) -> Span:
-    return Span(doc, ent.start, ent.end, label=ent.label)
+    return Span(doc, ent.start, ent.end, label=ent.label_)
 
 
 def _are_equal(a: Doc, b: Doc) -> bool:

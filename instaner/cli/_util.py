@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import typer
 from spacy.cli._util import parse_config_overrides
 from spacy.util import import_file
-from wasabi import msg
+from wasabi import Printer
 
 from ..errors import InstaNERError
 
@@ -20,6 +20,10 @@ Opt = typer.Option
 OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 CODE_HELP = "Python file with registered functions that the pipeline needs"
+
+# A message is one line, however narrow the terminal, and plain text in a file.
+msg = Printer(line_max=100_000, pretty=sys.stdout.isatty())
+_errors = Printer(line_max=100_000, pretty=sys.stderr.isatty(), no_print=True)
 
 _Function = TypeVar("_Function", bound=Callable[..., None])
 
@@ -36,10 +40,10 @@ def one_line_errors(function: _Function) -> _Function:
         try:
             function(*args, **kwargs)
         except InstaNERError as err:
-            msg.fail(str(err))
+            sys.stderr.write(f"{_errors.fail(' '.join(str(err).split()))}\n")
             raise SystemExit(1) from err
         except KeyboardInterrupt as err:
-            msg.warn("Stopped. Nothing was written.")
+            sys.stderr.write(f"{_errors.warn('Stopped. Nothing was written.')}\n")
             raise SystemExit(130) from err
 
     return run  # type: ignore[return-value]

@@ -3,7 +3,6 @@ from collections import Counter
 from pathlib import Path
 
 import typer
-from wasabi import msg
 
 from ..annotate import Summary, annotate
 from ..files import hash_file, write_meta
@@ -16,6 +15,7 @@ from ._util import (
     Opt,
     get_overrides,
     import_code,
+    msg,
     one_line_errors,
     print_examples,
     show_progress,

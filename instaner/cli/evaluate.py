@@ -2,13 +2,12 @@ from pathlib import Path
 from typing import Any
 
 import srsly
-from wasabi import msg
 
 from ..errors import InstaNERError
 from ..evaluate import compare, evaluate, get_size
 from ..files import check_exists, hash_file, write_whole
 from ..pipeline import get_llm_names, load_pipeline, load_teacher, read_config
-from ._util import CODE_HELP, Arg, Opt, import_code, one_line_errors, setup_gpu
+from ._util import CODE_HELP, Arg, Opt, import_code, msg, one_line_errors, setup_gpu
 
 
 @one_line_errors
@@ -116,6 +115,9 @@ def _print_comparison(comparison: dict[str, Any], gold: Path) -> None:
     )
     if any(r.get("prompt_tokens_estimated") for r in systems.values()):
         msg.text("* estimated from the prompts' length")
+    for name, result in systems.items():
+        if result.get("unread"):
+            msg.warn(f"{name}: {result['unread']} mentions or lines made no span")
 
 
 def _format(value: Any, spec: str) -> str:

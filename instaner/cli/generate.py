@@ -2,7 +2,6 @@ import time
 from pathlib import Path
 
 import typer
-from wasabi import msg
 
 from ..files import hash_file, write_meta
 from ..generate import generate
@@ -14,6 +13,7 @@ from ._util import (
     Opt,
     get_overrides,
     import_code,
+    msg,
     one_line_errors,
     print_examples,
     show_progress,

@@ -1,12 +1,11 @@
 from pathlib import Path
 
 import spacy
-from wasabi import msg
 
 from ..corpus import split
 from ..errors import InstaNERError
 from ..files import write_meta
-from ._util import Arg, Opt, one_line_errors
+from ._util import Arg, Opt, msg, one_line_errors
 
 
 @one_line_errors

@@ -1,10 +1,8 @@
 from pathlib import Path
 
-from wasabi import msg
-
 from ..files import get_field, read_jsonl
 from ..swap import Contract, swap
-from ._util import CODE_HELP, Arg, Opt, import_code, one_line_errors
+from ._util import CODE_HELP, Arg, Opt, import_code, msg, one_line_errors
 
 _MOST_TEXTS = 100  # enough to see a difference, and quick with any pipeline
 

@@ -3,7 +3,6 @@ import time
 from pathlib import Path
 
 import typer
-from wasabi import msg
 
 from ..files import hash_file, write_meta
 from ..train import train
@@ -13,6 +12,7 @@ from ._util import (
     Opt,
     get_overrides,
     import_code,
+    msg,
     one_line_errors,
     setup_gpu,
 )

@@ -3,11 +3,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from spacy.tokens import Doc
-from wasabi import color, msg
+from wasabi import color
 
 from ..errors import InstaNERError
 from ..pipeline import load_pipeline, load_teacher
-from ._util import CODE_HELP, Arg, Opt, import_code, one_line_errors
+from ._util import CODE_HELP, Arg, Opt, import_code, msg, one_line_errors
 
 _PROMPT = "text> "
 

@@ -1,4 +1,5 @@
 import os
+import re
 from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Iterable
@@ -77,7 +78,7 @@ class Chat:
                 messages=[{"role": "user", "content": prompt}],
                 **self.params,
             )
-            answer = completion.choices[0].message.content or ""
+            answer, usage = _read_completion(completion)
         except openai.APIConnectionError as err:
             raise InstaNERError(
                 f"{client.base_url} cannot be reached ({err}). Check the network, and "
@@ -86,20 +87,36 @@ class Chat:
         except openai.APIError as err:
             raise InstaNERError(
                 f"{client.base_url} refused a request to {self.name}: "
-                f"{' '.join(err.message.split())}"
+                f"{_hide(client.api_key, ' '.join(err.message.split()))}"
             ) from err
-        except (AttributeError, IndexError, TypeError, ValueError) as err:
-            # The SDK does not check what a server sends against its types.
+        except (AttributeError, LookupError, TypeError, ValueError) as err:
             raise InstaNERError(
                 f"{client.base_url} did not answer with a chat completion ({err}). "
                 "Check that the address is that of an OpenAI-compatible server, "
                 "which often ends in /v1."
             ) from err
-        self.usage["requests"] += 1
-        if completion.usage is not None:
-            self.usage["prompt_tokens"] += completion.usage.prompt_tokens or 0
-            self.usage["completion_tokens"] += completion.usage.completion_tokens or 0
+        self.usage.update(usage, requests=1)
         return answer
+
+
+def _read_completion(completion: Any) -> tuple[str, dict[str, int]]:
+    # The SDK does not check what a server sends against its types.
+    answer = completion.choices[0].message.content
+    usage = {
+        name: getattr(completion.usage, name) or 0
+        for name in ("prompt_tokens", "completion_tokens")
+        if completion.usage is not None
+    }
+    if not isinstance(answer, str | None):
+        raise TypeError(f"its content is of type {type(answer).__name__}")
+    if not all(isinstance(count, int) for count in usage.values()):
+        raise TypeError("its usage is not in whole numbers")
+    return answer or "", usage
+
+
+def _hide(key: str, message: str) -> str:
+    # Some servers quote the key that they refuse. Whole words: it may be any word.
+    return re.sub(rf"(?<!\w){re.escape(key)}(?!\w)", "…", message)
 
 
 def make_chat(
