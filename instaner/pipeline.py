@@ -27,17 +27,7 @@ def read_config(source: str, *, overrides: dict[str, Any] | None = None) -> Conf
     RETURNS (Config): The config, with its variables in place.
     RAISES (InstaNERError): If there is none, or it is broken.
     """
-    path = _find(source)
-    config_path = path / "config.cfg" if path.is_dir() else path
-    if not config_path.is_file():
-        raise InstaNERError(
-            f"{source} is no spaCy pipeline: {config_path} is missing. Give a config "
-            "file, the folder of a saved pipeline, or the name of an installed one."
-        )
-    try:
-        return util.load_config(config_path, overrides=overrides or {})
-    except (ValueError, ConfigValidationError) as err:
-        raise InstaNERError(f"{config_path}: {_one_line(err)}") from err
+    return _read_config(source, overrides or {}).interpolate()
 
 
 def get_llm_names(config: Config) -> list[str]:
@@ -70,7 +60,7 @@ def load_pipeline(
     RETURNS (Language): The pipeline.
     RAISES (InstaNERError): If it cannot be loaded.
     """
-    config = read_config(source, overrides=overrides)
+    config = _read_config(source, overrides or {})
     path = _find(source)
     try:
         with warnings.catch_warnings():
@@ -86,7 +76,8 @@ def load_pipeline(
                 config, auto_fill=True, exclude=list(exclude)
             )
             nlp._link_components()
-            with nlp.select_pipes(disable=list(util.get_sourced_components(config))):
+            sourced = util.get_sourced_components(config.interpolate())
+            with nlp.select_pipes(disable=list(sourced)):
                 nlp.initialize()
             return nlp
     except InstaNERError:
@@ -133,6 +124,22 @@ def load_teacher(
             )
         values.update({f"components.{n}.model.name": llm for n in named})
     return load_pipeline(source, overrides=values)
+
+
+def _read_config(source: str, overrides: dict[str, Any]) -> Config:
+    path = _find(source)
+    config_path = path / "config.cfg" if path.is_dir() else path
+    if not config_path.is_file():
+        raise InstaNERError(
+            f"{source} is no spaCy pipeline: {config_path} is missing. Give a config "
+            "file, the folder of a saved pipeline, or the name of an installed one."
+        )
+    try:
+        config = util.load_config(config_path, overrides=overrides, interpolate=False)
+        config.interpolate()
+    except (ValueError, ConfigValidationError) as err:
+        raise InstaNERError(f"{config_path}: {_one_line(err)}") from err
+    return config
 
 
 def _find(source: str) -> Path:

@@ -50,12 +50,18 @@ class Chat:
                 f"No API key for {self.name}: set the environment variable "
                 f"{self.key_variable} (to any word, if your server needs no key)."
             )
-        return openai.OpenAI(
-            api_key=key,
-            base_url=self.base_url,  # None: OPENAI_BASE_URL, then OpenAI itself
-            max_retries=self.max_retries,
-            timeout=self.timeout,
-        )
+        try:
+            return openai.OpenAI(
+                api_key=key,
+                base_url=self.base_url,  # None: OPENAI_BASE_URL, then OpenAI itself
+                max_retries=self.max_retries,
+                timeout=self.timeout,
+            )
+        except Exception as err:  # the InvalidURL of the SDK's HTTP library
+            raise InstaNERError(
+                f"The address of {self.name} cannot be used ({err}). Mend "
+                "OPENAI_BASE_URL or the config's base_url."
+            ) from err
 
     def __call__(self, prompts: Iterable[Iterable[str]]) -> Iterable[Iterable[str]]:
         """Ask for the answers to prompts, lazily and in order.

@@ -178,10 +178,13 @@ def make_generate_task(
                     f"of the labels ({', '.join(labels)}). Add it to the labels, or "
                     "mend it there."
                 )
-    return GenerateTask(
-        labels,
-        language=language,
-        n=n,
-        examples=lines,
-        template=_read_text(Path(template)) if template else DEFAULT_TEMPLATE,
-    )
+    try:
+        return GenerateTask(
+            labels,
+            language=language,
+            n=n,
+            examples=lines,
+            template=_read_text(Path(template)) if template else DEFAULT_TEMPLATE,
+        )
+    except jinja2.TemplateError as err:
+        raise InstaNERError(f"{template} is no Jinja2 template: {err}.") from err
