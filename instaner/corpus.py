@@ -199,7 +199,7 @@ def split(
     if not test_docs:
         raise InstaNERError(f"{gold} has no texts. A student is tested on gold.")
     sizes: Counter[str] = Counter()
-    kept: dict[str, str] = {}
+    kept: set[str] = set()
     find_leak = LeakFinder((_get_id(doc), doc.text) for doc in test_docs)
     duplicates = 0
     for doc in read_docs(annotated, nlp.vocab):
@@ -213,7 +213,7 @@ def split(
         if key in kept:
             duplicates += 1
             continue
-        kept[key] = _get_id(doc)
+        kept.add(key)
         sizes[_get_brief(doc)] += 1
     briefs = _draw(sizes, dev, seed)
     if not briefs or len(briefs) == len(sizes):
@@ -221,18 +221,19 @@ def split(
             f"{annotated} has {sum(sizes.values())} texts from {len(sizes)} briefs: "
             "too few to split into train and dev. Annotate more."
         )
-    ids = set(kept.values())
     bins = {"train": DocBin(store_user_data=True), "dev": DocBin(store_user_data=True)}
     labels: Counter[str] = Counter()
     disputed = 0
     for doc in read_docs(annotated, nlp.vocab):
-        if _get_id(doc) in ids:
+        key = _normalise(doc.text)
+        if key in kept:
+            kept.remove(key)  # its duplicates are left out
             bins["dev" if _get_brief(doc) in briefs else "train"].add(doc)
             labels.update(ent.label_ for ent in doc.ents)
             disputed += sum(token.ent_iob == 0 for token in doc)
     if not labels:
         raise InstaNERError(
-            f"{annotated} has no entities in {len(ids)} texts. There is nothing to "
+            f"{annotated} has no entities in {sum(sizes.values())} texts. There is nothing to "
             "train on: check the teacher's answers."
         )
     bins["test"] = DocBin(docs=test_docs, store_user_data=True)
@@ -325,7 +326,10 @@ def _get_spans(row: dict[str, Any], path: Path, number: int) -> list[Offsets]:
     try:
         offsets = [(s["start"], s["end"], s["label"]) for s in spans or []]
         valid = isinstance(spans, list) and all(
-            isinstance(label, str) and 0 <= start < end <= length
+            isinstance(label, str)
+            and isinstance(start, int)
+            and isinstance(end, int)
+            and 0 <= start < end <= length
             for start, end, label in offsets
         )
     except (KeyError, TypeError):

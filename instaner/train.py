@@ -48,6 +48,7 @@ def train(
         values["training.logger.progress_bar"] = "train"
     config = util.load_config(config_path, overrides=values, interpolate=False)
     with write_whole(output) as part:
+        part.mkdir()
         nlp = init_nlp(config, use_gpu=gpu_id)
         nlp, _ = train_nlp(nlp, part, use_gpu=gpu_id)
     return nlp
