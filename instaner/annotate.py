@@ -75,7 +75,7 @@ class Summary:
             self.unaccounted.add(voter)
         for status, surface, label in readings or []:
             self.readings[voter, status.value, label] += 1
-            if status not in (Status.EXACT, Status.NORMALISED):
+            if status.is_loss:
                 self.unread.append(
                     {
                         "id": text_id,
@@ -262,21 +262,24 @@ def _ground_marks(
     spans: list[Offsets] = []
     readings = []
     for start, end, label in sorted(marks):
-        span = doc.char_span(start, end, label=label)
-        status = Status.OFF_TOKEN if span is None else Status.EXACT
-        if span is not None:
-            if spans and spans[-1][1] > start:
-                status = Status.OVERLAP
-            else:
-                spans.append((start, end, label))
-        readings.append(Reading(status, doc.text[start:end], label))
+        surface = doc.text[start:end]
+        if doc.char_span(start, end) is None or surface != surface.strip():
+            status = Status.OFF_TOKEN  # white space at an edge is no part of a name
+        elif spans and spans[-1][1] > start:
+            status = Status.OVERLAP
+        else:
+            status = Status.EXACT
+            spans.append((start, end, label))
+        readings.append(Reading(status, surface, label))
     return spans, readings
 
 
 def _has_opinion(answer: Answer) -> bool:
     # An answer of which no line could be read says nothing, not even "no entities".
     readings = answer.readings
-    return not readings or any(r.status is not Status.UNREADABLE for r in readings)
+    return readings is None or any(
+        reading.status is not Status.UNREADABLE for reading in readings
+    )
 
 
 def _count(docs: Iterable[Doc], summary: Summary, bar: tqdm) -> Iterator[Doc]:

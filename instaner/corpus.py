@@ -233,8 +233,8 @@ def split(
             disputed += sum(token.ent_iob == 0 for token in doc)
     if not labels:
         raise InstaNERError(
-            f"{annotated} has no entities in {sum(sizes.values())} texts. There is nothing to "
-            "train on: check the teacher's answers."
+            f"{annotated} has no entities in {sum(sizes.values())} texts. There is "
+            "nothing to train on: check the teacher's answers."
         )
     bins["test"] = DocBin(docs=test_docs, store_user_data=True)
     for name, doc_bin in bins.items():

@@ -35,7 +35,17 @@ def find_encoder(name: str) -> str:
         raise InstaNERError(
             f'Encoder "{name}" cannot be loaded: {reason}. {advice}'
         ) from err
+    if found and not _has_weights(Path(found)):
+        raise InstaNERError(
+            f'Encoder "{name}" cannot be loaded: {found} holds no weights. Give the '
+            "folder with its config.json and weights."
+        )
     return found or name
+
+
+def _has_weights(folder: Path) -> bool:
+    patterns = ("model*.safetensors", "pytorch_model*.bin")
+    return any(True for pattern in patterns for _ in folder.glob(pattern))
 
 
 def _find_folder(name: str) -> str | None:

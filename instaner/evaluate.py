@@ -16,7 +16,7 @@ from .errors import InstaNERError
 from .llm.chat import Chat
 from .llm.replay import Replay
 from .pipeline import get_llms
-from .tasks.grounding import Status, load_readings
+from .tasks.grounding import load_readings
 
 _WARM_UP = 16  # texts
 _BYTES_PER_TOKEN = 4
@@ -79,7 +79,7 @@ def evaluate(nlp: Language, gold: Path) -> dict[str, Any]:
     if llms:
         tokens = _count_prompt_tokens(nlp, texts, used)
         result["unread"] = sum(
-            reading.status not in (Status.EXACT, Status.NORMALISED)
+            reading.status.is_loss
             for doc in predictions
             for reading in load_readings(doc) or ()
         )

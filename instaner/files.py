@@ -92,6 +92,8 @@ def write_whole(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     old = path.with_name(f".{path.name}.old")
+    if old.exists() and not path.exists():  # killed between the two renames below
+        old.rename(path)
     for left_over in (part, old):
         _remove(left_over)
     try:
@@ -105,11 +107,12 @@ def write_whole(path: Path) -> Iterator[Path]:
     _remove(old)
 
 
-def write_meta(output: Path, **values: Any) -> None:
+def write_meta(output: Path, **values: Any) -> Path:
     """Write what a step did beside its output, as OUTPUT.meta.json.
 
     output (Path): Output file or folder of the step.
     values (Any): JSON values: counts, seed, seconds, configs with their hashes.
+    RETURNS (Path): The file.
     """
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
@@ -117,9 +120,10 @@ def write_meta(output: Path, **values: Any) -> None:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    path = output.with_suffix(".meta.json")
+    path = output.with_name(f"{output.name.removesuffix('.jsonl')}.meta.json")
     with write_whole(path) as part:
         srsly.write_json(part, {**values, "versions": versions})
+    return path
 
 
 def hash_file(path: Path) -> str:

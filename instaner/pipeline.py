@@ -144,7 +144,10 @@ def _read_config(source: str, overrides: dict[str, Any]) -> Config:
 
 def _find(source: str) -> Path:
     if util.is_package(source):
-        return Path(util.get_package_path(source))
+        try:
+            return Path(util.get_package_path(source))
+        except ImportError:  # a package whose module has another name
+            pass
     path = Path(source)
     if not path.exists():
         raise InstaNERError(

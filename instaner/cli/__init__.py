@@ -1,7 +1,5 @@
 """The commands: `instaner …`, and the same app as `python -m spacy instaner …`."""
 
-import logging
-
 import typer
 from spacy.cli import app as spacy_app
 
@@ -34,6 +32,4 @@ spacy_app.add_typer(app)
 
 def main() -> None:
     """Run the app."""
-    # Each request would be a line of its own.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     app(prog_name="instaner")

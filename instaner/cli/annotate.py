@@ -38,7 +38,7 @@ def annotate_cli(
     overrides = get_overrides(ctx)
     nlp = load_teacher(str(config), overrides=overrides, llm=llm)
     summary = annotate(nlp, texts, output, samples=samples, progress=show_progress())
-    write_meta(
+    meta = write_meta(
         output,
         **summary.to_json(),
         samples=samples,
@@ -47,10 +47,10 @@ def annotate_cli(
         llm=llm,
         seconds=round(time.perf_counter() - start, 1),
     )
-    _print_summary(summary, output)
+    _print_summary(summary, output, meta)
 
 
-def _print_summary(summary: Summary, output: Path) -> None:
+def _print_summary(summary: Summary, output: Path, meta: Path) -> None:
     msg.good(f"{summary.texts} texts annotated: {output}")
     if summary.held_out:
         msg.text(f"{summary.held_out} texts were left out: they are kept for testing")
@@ -95,4 +95,4 @@ def _print_summary(summary: Summary, output: Path) -> None:
         )
         print_examples(summary.unanswered)
     if summary.unread or summary.unanswered:
-        msg.text(f"All of them: {output.with_suffix('.meta.json')}")
+        msg.text(f"All of them: {meta}")

@@ -57,5 +57,5 @@ def generate_cli(
     print_examples(
         f"{reading.status.value}: {reading.text[:80]} {reading.label}"
         for reading in sorted(readings)
-        if reading.status is not Status.EXACT
+        if reading.status.is_loss
     )

@@ -82,7 +82,7 @@ class Chat:
             completion = client.chat.completions.create(
                 model=self.name,
                 messages=[{"role": "user", "content": prompt}],
-                **self.params,
+                extra_body=self.params,  # whatever the server takes
             )
             answer, usage = _read_completion(completion)
         except openai.APIConnectionError as err:

@@ -95,7 +95,9 @@ class GenerateTask:
         self.language = language
         self.n = n
         self.examples = examples
-        environment = jinja2.sandbox.SandboxedEnvironment()
+        environment = jinja2.sandbox.SandboxedEnvironment(
+            undefined=jinja2.StrictUndefined
+        )
         self._template = environment.from_string(template)
 
     def generate_prompts(
@@ -108,13 +110,20 @@ class GenerateTask:
         YIELDS (Tuple[Iterable[str], Iterable[Doc]]): The prompt and the doc.
         """
         for doc in docs:
-            prompt = self._template.render(
-                language=self.language,
-                labels=self.labels,
-                brief=doc.user_data[BRIEF],
-                n=self.n,
-                examples=self.examples,
-            )
+            brief = doc.user_data[BRIEF]
+            try:
+                prompt = self._template.render(
+                    language=self.language,
+                    labels=self.labels,
+                    brief=brief,
+                    n=self.n,
+                    examples=self.examples,
+                )
+            except jinja2.TemplateError as err:
+                raise InstaNERError(
+                    f"The prompt for the brief {brief.get('id')} cannot be made: {err}."
+                    " Give the brief what the template asks for."
+                ) from err
             yield [prompt], [doc]
 
     def parse_responses(

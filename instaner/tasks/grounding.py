@@ -14,6 +14,7 @@ READINGS = "instaner_readings"
 class Status(str, Enum):
     """How a mention, or a line of an answer, was read."""
 
+    NO_ENTITY = "no entity"  # the answer says so
     EXACT = "exact"
     NORMALISED = "normalised"  # equal but for case and white space
     NOT_IN_TEXT = "not in text"
@@ -21,6 +22,11 @@ class Status(str, Enum):
     OVERLAP = "overlap"  # all its occurrences are taken by earlier mentions
     UNKNOWN_LABEL = "unknown label"
     UNREADABLE = "unreadable"
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether something that was answered made no span."""
+        return self not in (Status.NO_ENTITY, Status.EXACT, Status.NORMALISED)
 
 
 class Mention(NamedTuple):

@@ -37,26 +37,27 @@ def read_answer(task: NERTask, answer: str) -> tuple[list[Mention], list[Reading
     task (NERTask): The task that asked; it knows the labels.
     answer (str): The answer.
     RETURNS (Tuple[List[Mention], List[Reading]]): Mentions of known labels, and what
-        could not be read: lines, and labels that are not the task's.
+        became of the other lines: no entity, an unknown label, or unreadable.
     """
     mentions: list[Mention] = []
-    unread: list[Reading] = []
-    if _NO_ENTITIES.fullmatch(answer.strip()):
-        return mentions, unread
-    lines = [line for line in answer.splitlines() if line.strip()]
+    others: list[Reading] = []
+    lines = [line.strip() for line in answer.splitlines() if line.strip()]
     for line in lines or [""]:
-        match = _LINE.match(_NUMBER.sub("", line, count=1).strip())
+        match = _LINE.match(_NUMBER.sub("", line, count=1))
         if match is None:
-            unread.append(Reading(Status.UNREADABLE, line.strip(), ""))
-        elif match["is_entity"].lower() == "true":
-            label = task.label_dict.get(task.normalizer(match["label"]))
-            if label is None:
-                unread.append(
-                    Reading(Status.UNKNOWN_LABEL, match["text"], match["label"])
-                )
-            else:
-                mentions.append(Mention(match["text"], label))
-    return mentions, unread
+            none = _NO_ENTITIES.fullmatch(line)
+            status = Status.NO_ENTITY if none else Status.UNREADABLE
+            others.append(Reading(status, line, ""))
+            continue
+        text, label = match["text"], match["label"]
+        known = task.label_dict.get(task.normalizer(label))
+        if match["is_entity"].lower() == "false":
+            others.append(Reading(Status.NO_ENTITY, text, ""))
+        elif known is None:
+            others.append(Reading(Status.UNKNOWN_LABEL, text, label))
+        else:
+            mentions.append(Mention(text, known))
+    return mentions, others
 
 
 def parse_responses(
@@ -73,9 +74,9 @@ def parse_responses(
     for doc_shards, answers in zip(shards, responses, strict=False):
         doc_spans = []
         for shard, answer in zip(doc_shards, answers, strict=False):
-            mentions, unread = read_answer(task, answer)
+            mentions, others = read_answer(task, answer)
             spans, readings = ground(shard, mentions)
-            shard.user_data[READINGS] = dump_readings(readings + unread)
+            shard.user_data[READINGS] = dump_readings(readings + others)
             doc_spans.append(spans)
         yield doc_spans
 

@@ -1,0 +1,253 @@
+"""What the user sees: every command through the app, and each mistake as one line."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import spacy
+import srsly
+from click.testing import Result
+from typer.testing import CliRunner
+
+from instaner.cli import app
+from instaner.corpus import write_docs
+
+from ..conftest import KEY, ROOT
+from ..server import ChatServer, Reply, complete, reply
+
+COMMANDS = ["generate", "annotate", "split", "train", "evaluate", "swap", "try"]
+TEXT = "Salmon in a wok."
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command in a project whose assets and configs are copies."""
+    for name in ("assets", "configs"):
+        (tmp_path / name).mkdir()
+    for path in [*(ROOT / "assets").glob("*.*"), *(ROOT / "configs").iterdir()]:
+        text = path.read_text("utf8")
+        (tmp_path / path.parent.name / path.name).write_text(text, "utf8")
+    (tmp_path / "assets/recordings").symlink_to(ROOT / "assets/recordings")
+    srsly.write_jsonl(tmp_path / "texts.jsonl", [{"id": "t", "text": TEXT}])
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args: str, stdin: str = "") -> Result:
+        return CliRunner().invoke(app, list(args), input=stdin)
+
+    return call
+
+
+def _check_one_line(result: Result, *words: str) -> None:
+    assert result.exit_code == 1, result.output
+    (line,) = result.stderr.splitlines()
+    for word in words:
+        assert word in line
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str, run: Run) -> None:
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert "Usage" in result.stdout
+
+
+def test_spacy_has_the_commands_too() -> None:
+    command = [sys.executable, "-m", "spacy", "instaner", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "annotate" in done.stdout
+
+
+def test_prompt_that_is_not_recorded(run: Run) -> None:
+    result = run("annotate", "configs/teacher.cfg", "texts.jsonl", "out")
+    _check_one_line(result, "Text t:", "SHA-256", TEXT, "live teacher")
+    assert not Path("out").exists()
+    assert not Path("out.meta.json").exists()
+
+
+def test_missing_asset(run: Run) -> None:
+    Path("assets/examples.yml").unlink()
+    result = run("annotate", "configs/teacher.cfg", "texts.jsonl", "out")
+    _check_one_line(result, "configs/teacher.cfg", "assets/examples.yml")
+
+
+@pytest.mark.parametrize("line", ['{"text": "half', "[1]", '{"text": 3}', "\udcff"])
+def test_broken_line(line: str, run: Run) -> None:
+    with Path("texts.jsonl").open("a", errors="surrogateescape") as file_:
+        file_.write(line)
+    result = run("annotate", "configs/teacher.cfg", "texts.jsonl", "out")
+    _check_one_line(result, "texts.jsonl, line 2")
+
+
+def test_label_of_examples_that_is_not_a_label(run: Run) -> None:
+    path = Path("assets/examples.yml")
+    path.write_text(path.read_text("utf8").replace("EQUIPMENT", "TOOL"), "utf8")
+    result = run("annotate", "configs/teacher.cfg", "texts.jsonl", "out")
+    _check_one_line(result, '"TOOL"', "DISH, INGREDIENT, EQUIPMENT")
+
+
+def test_label_of_examples_that_is_not_a_label_in_foreign_task(run: Run) -> None:
+    for path, old, new in [
+        (Path("assets/examples.yml"), "EQUIPMENT", "TOOL"),
+        (Path("configs/teacher.cfg"), "instaner.NER.v1", "spacy.NER.v3"),
+    ]:
+        path.write_text(path.read_text("utf8").replace(old, new), "utf8")
+    result = run("annotate", "configs/teacher.cfg", "texts.jsonl", "out")
+    _check_one_line(result, "TOOL")
+
+
+def test_no_texts(run: Run) -> None:
+    Path("texts.jsonl").write_text("", "utf8")
+    result = run("annotate", "configs/teacher.cfg", "texts.jsonl", "out")
+    _check_one_line(result, "None of the 0 texts in texts.jsonl")
+    assert not Path("out").exists()
+
+
+def test_empty_corpus(run: Run) -> None:
+    Path("annotated").mkdir()
+    result = run("split", "annotated", "assets/gold.jsonl", "corpus")
+    _check_one_line(result, "annotated has 0 texts")
+    assert not Path("corpus").exists()
+
+
+def test_unknown_language(run: Run) -> None:
+    Path("annotated").mkdir()
+    result = run("split", "annotated", "assets/gold.jsonl", "out", "--lang", "tlh")
+    _check_one_line(result, '"tlh"')
+
+
+def _write_corpus() -> list[str]:
+    doc = spacy.blank("en").make_doc(TEXT)
+    doc.set_ents([doc.char_span(0, 6, label="INGREDIENT")])
+    write_docs([doc], Path("docs.spacy"))
+    return ["--paths.train", "docs.spacy", "--paths.dev", "docs.spacy"]
+
+
+def test_encoder_that_cannot_be_found(run: Run) -> None:
+    corpora = _write_corpus()
+    result = run(
+        *("train", "configs/student.cfg", "out", *corpora),
+        *("--paths.encoder", "no/such-encoder"),
+    )
+    _check_one_line(result, '"no/such-encoder"', "CNN student")
+    assert not Path("out").exists()
+
+
+def test_empty_training_corpus(run: Run) -> None:
+    write_docs([], Path("docs.spacy"))
+    corpora = ["--paths.train", "docs.spacy", "--paths.dev", "docs.spacy"]
+    result = run("train", "configs/student_cnn.cfg", "out", *corpora)
+    _check_one_line(result, "docs.spacy is empty")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("swap", "configs/pipeline.cfg", "--student", "assets", "--output", "out"),
+        ("evaluate", "assets", "--gold", "assets/gold.jsonl"),
+        ("try", "assets"),
+    ],
+)
+def test_folder_that_is_no_model(args: tuple[str, ...], run: Run) -> None:
+    _check_one_line(run(*args), "assets is no spaCy pipeline")
+
+
+def test_no_key(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    result = run("annotate", "configs/teacher_live.cfg", "texts.jsonl", "out")
+    _check_one_line(result, "OPENAI_API_KEY")
+
+
+def test_recording_has_no_model_to_set(run: Run) -> None:
+    args = ("annotate", "configs/teacher.cfg", "texts.jsonl", "out")
+    _check_one_line(run(*args, "--llm", "m"), "cannot be set to m", "teacher_live")
+
+
+def test_no_gpu(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpora = _write_corpus()
+    args = ("train", "configs/student_cnn.cfg", "out", *corpora, "--gpu-id", "99")
+    _check_one_line(run(*args), "GPU 99 cannot be used")
+
+
+def test_code_that_fails(run: Run) -> None:
+    Path("code.py").write_text("1 / 0", "utf8")
+    _check_one_line(run("try", "assets", "--code", "code.py"), "division by zero")
+
+
+def test_result_of_other_gold(run: Run) -> None:
+    result = {"gold": {"path": "g", "sha256": "0"}, "ents_per_type": {}}
+    srsly.write_json("old.json", result)
+    args = ("evaluate", "old.json", "--gold", "assets/gold.jsonl")
+    _check_one_line(run(*args), "Evaluate that system anew")
+
+
+def test_live_teacher_by_options_alone(
+    chat_server: ChatServer, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    answer = (
+        "1. Salmon | True | INGREDIENT | a fish\nwhat else?\n2. pot | True | DISH | x"
+    )
+    chat_server.behave = lambda body: complete(answer)
+    monkeypatch.setenv("OPENAI_BASE_URL", chat_server.url)
+    result = run(
+        *("annotate", "configs/teacher_live.cfg", "texts.jsonl", "out"),
+        *("--llm", "my-model", "--samples", "2"),
+    )
+    assert result.exit_code == 0, result.output
+    assert {request.body["model"] for request in chat_server.requests} == {"my-model"}
+    assert len(chat_server.requests) == 2
+    # What could not be used is shown, and kept.
+    assert "not in text: pot DISH" in result.stdout
+    assert "unreadable: what else?" in result.stdout
+    meta = json.loads(Path("out.meta.json").read_text("utf8"))
+    assert len(meta["unread"]) == 4
+    everything = result.output + json.dumps(meta)
+    assert KEY not in everything
+
+
+def test_try_reads_standard_input(run: Run) -> None:
+    nlp = spacy.blank("en")
+    ruler = nlp.add_pipe("entity_ruler")
+    ruler.add_patterns([{"label": "EQUIPMENT", "pattern": "wok"}])
+    nlp.to_disk("model")
+    result = run("try", "model", stdin=f"{TEXT}\n\nNo tool.\n")
+    assert result.stdout.splitlines() == ["Salmon in a [wok](EQUIPMENT).", "No tool."]
+
+
+def test_try_shows_student_and_teacher(
+    chat_server: ChatServer, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    answer = "1. Salmon | True | INGREDIENT | a fish"
+    chat_server.behave = lambda body: complete(answer)
+    monkeypatch.setenv("OPENAI_BASE_URL", chat_server.url)
+    spacy.blank("en").to_disk("model")
+    args = ("try", "model", "--teacher", "configs/teacher_live.cfg")
+    result = run(*args, stdin=TEXT)
+    assert result.stdout.splitlines() == [
+        f"student: {TEXT}",
+        "teacher: [Salmon](INGREDIENT) in a wok.",
+    ]
+
+
+def test_killed_run_leaves_what_was_there(
+    chat_server: ChatServer, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    Path("out").mkdir()
+    Path("out/00000.spacy").write_bytes(b"earlier")
+    monkeypatch.setenv("OPENAI_BASE_URL", chat_server.url)
+    command = [sys.executable, "-m", "instaner", "annotate"]
+    command += ["configs/teacher_live.cfg", "texts.jsonl", "out"]
+    process = subprocess.Popen(command, env=dict(os.environ))
+
+    def kill(body: object) -> Reply:
+        process.kill()
+        return reply(500, {})
+
+    chat_server.behave = kill
+    assert process.wait(60) == -9
+    assert Path("out/00000.spacy").read_bytes() == b"earlier"

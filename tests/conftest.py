@@ -1,0 +1,139 @@
+"""What the tests share."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import spacy
+import srsly
+from spacy.language import Language
+from spacy.vocab import Vocab
+
+from instaner.llm.replay import hash_prompt
+
+from .server import ChatServer, serve
+
+# Read when transformers is imported, which none of the above does: a test that names
+# an unknown encoder is not to wait for a network.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Texts are only split where a context length is set; that is no news.
+    config.addinivalue_line("filterwarnings", "ignore:Task supports sharding")
+
+
+ROOT = Path(__file__).parent.parent
+LABELS = ["DISH", "EQUIPMENT"]
+KEY = "sk-very-secret"
+
+WriteRows = Callable[..., Path]
+Record = Callable[[Mapping[str, str | list[str]]], Path]
+MakeTeacher = Callable[..., Language]
+
+
+@pytest.fixture
+def vocab() -> Vocab:
+    return Vocab()
+
+
+@pytest.fixture(scope="session")
+def nlp() -> Language:
+    """A tokenizer. It is shared: a test that adds components makes its own."""
+    return spacy.blank("en")
+
+
+@pytest.fixture
+def write_rows(tmp_path: Path) -> WriteRows:
+    """Writes rows to a JSONL file of a name."""
+
+    def write(*rows: Any, name: str = "rows.jsonl") -> Path:
+        srsly.write_jsonl(tmp_path / name, rows)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
+def record(write_rows: WriteRows) -> Record:
+    """Writes a recording: from each prompt to its answer, or to one for each sample."""
+
+    def write(answers: Mapping[str, str | list[str]]) -> Path:
+        rows = [
+            {"prompt_sha256": hash_prompt(prompt), "sample": k, "response": answer}
+            for prompt, given in answers.items()
+            for k, answer in enumerate([given] if isinstance(given, str) else given)
+        ]
+        return write_rows(*rows, name="recording.jsonl")
+
+    return write
+
+
+@pytest.fixture
+def make_teacher(record: Record) -> MakeTeacher:
+    """Makes a pipeline with an llm component that answers about texts from a recording,
+    which is written for it."""
+    from instaner.tasks.ner import make_ner_task
+
+    def make(
+        answers: Mapping[str, str | list[str]],
+        *,
+        task: str = "instaner.NER.v1",
+        names: tuple[str, ...] = ("llm",),
+    ) -> Language:
+        teacher = spacy.blank("en")
+        prompts = {}
+        for text, given in answers.items():
+            docs = [teacher.make_doc(text)]
+            ((shard_prompts, _),) = make_ner_task(LABELS).generate_prompts(docs)
+            (prompt,) = shard_prompts
+            prompts[prompt] = given
+        path = str(record(prompts))
+        for name in names:
+            config = {
+                "task": {"@llm_tasks": task, "labels": LABELS},
+                "model": {"@llm_models": "instaner.Replay.v1", "path": path},
+            }
+            teacher.add_pipe("llm", name=name, config=config)
+        return teacher
+
+    return make
+
+
+@pytest.fixture
+def chat_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
+    """A running server; the key is set."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with serve() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an encoder of random weights: two layers, 32 wide."""
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    # Threads that wait for each other take longer than this model does.
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("tiny") / "encoder"
+    letters = "abcdefghijklmnopqrstuvwxyz.,"
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters]
+    tokens += [f"##{letter}" for letter in letters]
+    vocab_path = folder.with_name("vocab.txt")
+    vocab_path.write_text("\n".join(tokens), "utf8")
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokens),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=512,
+    )
+    BertModel(config).save_pretrained(folder)
+    BertTokenizerFast(str(vocab_path), model_max_length=512).save_pretrained(folder)
+    return folder

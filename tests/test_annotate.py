@@ -1,0 +1,316 @@
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import srsly
+from spacy.language import Language
+from spacy.tokens import Doc, Span
+
+from instaner.annotate import Summary, annotate, ask
+from instaner.corpus import PROVENANCE, read_docs
+from instaner.errors import InstaNERError
+from instaner.generate import generate
+from instaner.llm.replay import hash_prompt
+from instaner.pipeline import get_llms, load_teacher
+from instaner.tasks.grounding import Reading, Status
+
+from .conftest import ROOT, MakeTeacher, WriteRows
+
+_TEXT = "My wok is full of ramen."
+_WOK = "1. wok | True | EQUIPMENT | a pan"
+_RAMEN = "2. ramen | True | DISH | a soup"
+_MARK = {"start": 3, "end": 6, "label": "EQUIPMENT"}
+
+
+def _annotate(nlp: Language, texts: Path, **settings: Any) -> tuple[Summary, list[Doc]]:
+    output = texts.with_name("annotated")
+    summary = annotate(nlp, texts, output, **settings)
+    return summary, list(read_docs(output, nlp.vocab))
+
+
+def _get_ents(doc: Doc) -> list[tuple[str, str]]:
+    return [(ent.text, ent.label_) for ent in doc.ents]
+
+
+def _get_provenance(doc: Doc) -> Any:
+    # A DocBin gives tuples for lists.
+    return srsly.json_loads(srsly.json_dumps(doc.user_data[PROVENANCE]))
+
+
+def _get_missing(doc: Doc) -> list[str]:
+    return [token.text for token in doc if token.ent_iob == 0]
+
+
+def test_answer_becomes_entities(
+    make_teacher: MakeTeacher, write_rows: WriteRows
+) -> None:
+    nlp = make_teacher({_TEXT: f"{_WOK}\n{_RAMEN}"})
+    _, (doc,) = _annotate(nlp, write_rows({"text": _TEXT}))
+    assert doc.text == _TEXT
+    assert _get_ents(doc) == [("wok", "EQUIPMENT"), ("ramen", "DISH")]
+    assert _get_missing(doc) == []
+
+
+def test_texts_keep_their_answers(
+    make_teacher: MakeTeacher, write_rows: WriteRows
+) -> None:
+    texts = [f"Wok number {n}" for n in range(300)]  # more than a batch
+    nlp = make_teacher(
+        {text: _WOK if n % 3 else "None" for n, text in enumerate(texts)}
+    )
+    rows = write_rows(*({"text": text} for text in texts))
+    _, docs = _annotate(nlp, rows)
+    assert [doc.text for doc in docs] == texts
+    assert [bool(doc.ents) for doc in docs] == [bool(n % 3) for n in range(300)]
+
+
+def test_samples_that_disagree_are_disputed(
+    make_teacher: MakeTeacher, write_rows: WriteRows
+) -> None:
+    nlp = make_teacher({_TEXT: [f"{_WOK}\n{_RAMEN}", _WOK]})
+    _, (doc,) = _annotate(nlp, write_rows({"text": _TEXT}), samples=2)
+    assert (_get_ents(doc), _get_missing(doc)) == ([("wok", "EQUIPMENT")], ["ramen"])
+
+
+def test_every_llm_component_votes(
+    make_teacher: MakeTeacher, write_rows: WriteRows
+) -> None:
+    nlp = make_teacher({_TEXT: _WOK}, names=("a", "b"))
+    summary, (doc,) = _annotate(nlp, write_rows({"text": _TEXT}))
+    assert summary.voters == ["a/0", "b/0"]
+    assert _get_provenance(doc)["spans"][0]["voters"] == ["a/0", "b/0"]
+
+
+def test_marks_of_the_writer_vote(
+    make_teacher: MakeTeacher, write_rows: WriteRows
+) -> None:
+    nlp = make_teacher({_TEXT: f"{_WOK}\n{_RAMEN}"})
+    _, (doc,) = _annotate(nlp, write_rows({"text": _TEXT, "spans": [_MARK]}))
+    assert (_get_ents(doc), _get_missing(doc)) == ([("wok", "EQUIPMENT")], ["ramen"])
+
+
+def test_marks_off_the_tokens_are_counted(
+    make_teacher: MakeTeacher, write_rows: WriteRows
+) -> None:
+    nlp = make_teacher({_TEXT: _WOK})
+    spans = [{**_MARK, "end": 5}, _MARK, {**_MARK, "label": "DISH"}]
+    summary, _ = _annotate(nlp, write_rows({"text": _TEXT, "spans": spans}))
+    by_generator = {
+        (status, label): count
+        for (voter, status, label), count in summary.readings.items()
+        if voter == "generator"
+    }
+    assert by_generator == {
+        ("off token", "EQUIPMENT"): 1,
+        ("exact", "DISH"): 1,
+        ("overlap", "EQUIPMENT"): 1,
+    }
+
+
+def test_texts_for_testing_are_left_out(
+    make_teacher: MakeTeacher, write_rows: WriteRows
+) -> None:
+    rows = write_rows({"text": _TEXT}, {"text": "Unknown.", "split": "test"})
+    summary, docs = _annotate(make_teacher({_TEXT: _WOK}), rows)
+    assert (summary.texts, summary.held_out, len(docs)) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("answer", ["", "I am sorry, but I cannot do that."])
+def test_text_without_an_answer_is_left_out(
+    make_teacher: MakeTeacher, write_rows: WriteRows, answer: str
+) -> None:
+    nlp = make_teacher({_TEXT: _WOK, "Other": answer})
+    rows = write_rows({"text": _TEXT}, {"id": "x", "text": "Other", "spans": []})
+    summary, docs = _annotate(nlp, rows)
+    assert (summary.unanswered, [doc.text for doc in docs]) == (["x"], [_TEXT])
+
+
+def test_answer_that_cannot_be_read_does_not_vote(
+    make_teacher: MakeTeacher, write_rows: WriteRows
+) -> None:
+    nlp = make_teacher({_TEXT: [_WOK, "I am sorry."]})
+    _, (doc,) = _annotate(nlp, write_rows({"text": _TEXT}), samples=2)
+    assert _get_provenance(doc)["voters"] == ["llm/0"]
+    assert _get_ents(doc) == [("wok", "EQUIPMENT")]
+
+
+def test_answer_that_says_no_entities_votes(
+    make_teacher: MakeTeacher, write_rows: WriteRows
+) -> None:
+    nlp = make_teacher({_TEXT: [_WOK, "No entities found."]})
+    _, (doc,) = _annotate(nlp, write_rows({"text": _TEXT}), samples=2)
+    assert _get_provenance(doc)["voters"] == ["llm/0", "llm/1"]
+    assert (_get_ents(doc), _get_missing(doc)) == ([], ["wok"])
+
+
+def test_what_made_no_span_is_listed(
+    make_teacher: MakeTeacher, write_rows: WriteRows
+) -> None:
+    nlp = make_teacher({_TEXT: f"{_WOK}\n2. sushi | True | DISH | fish"})
+    summary, _ = _annotate(nlp, write_rows({"id": "x", "text": _TEXT}))
+    assert summary.unread == [
+        {
+            "id": "x",
+            "voter": "llm/0",
+            "status": "not in text",
+            "text": "sushi",
+            "label": "DISH",
+        }
+    ]
+
+
+def test_answers_of_spacy_llms_task_are_accounted_for(
+    make_teacher: MakeTeacher, write_rows: WriteRows
+) -> None:
+    nlp = make_teacher({_TEXT: f"{_WOK}\nSure!"}, task="spacy.NER.v3")
+    summary, _ = _annotate(nlp, write_rows({"text": _TEXT}))
+    assert summary.readings["llm/0", "unreadable", ""] == 1
+    assert summary.unaccounted == set()
+
+
+class _FullStops:
+    """A task of someone else's: no shards, no account."""
+
+    def generate_prompts(self, docs: Iterable[Doc]) -> Iterable[str]:
+        return (doc.text for doc in docs)
+
+    def parse_responses(
+        self, docs: Iterable[Doc], responses: Iterable[Iterable[str]]
+    ) -> Iterable[Doc]:
+        for doc, (response,) in zip(docs, responses, strict=True):
+            doc.set_ents([Span(doc, 1, 2, response)])
+            yield doc
+
+
+def test_any_task_can_annotate(
+    make_teacher: MakeTeacher, write_rows: WriteRows
+) -> None:
+    nlp = make_teacher({})
+    ((_, llm),) = get_llms(nlp)
+    llm._task = _FullStops()
+    llm._model = lambda prompts: [["TOOL"] for _ in prompts]
+    summary, (doc,) = _annotate(nlp, write_rows({"text": _TEXT}))
+    assert _get_ents(doc) == [("wok", "TOOL")]
+    assert summary.unaccounted == {"llm/0"}
+
+
+def test_doc_says_where_it_comes_from(
+    make_teacher: MakeTeacher, write_rows: WriteRows
+) -> None:
+    nlp = make_teacher({_TEXT: _WOK})
+    _, (doc,) = _annotate(nlp, write_rows({"id": "x", "brief": "b", "text": _TEXT}))
+    ((_, llm),) = get_llms(nlp)
+    ((prompts, _),) = llm.task.generate_prompts([nlp.make_doc(_TEXT)])
+    assert _get_provenance(doc) == {
+        "id": "x",
+        "brief": "b",
+        "voters": ["llm/0"],
+        "prompts": {"llm/0": [hash_prompt(prompt) for prompt in prompts]},
+        "spans": [{**_MARK, "voters": ["llm/0"], "standing": "trusted"}],
+    }
+
+
+def test_components_before_the_teacher_run(
+    make_teacher: MakeTeacher, write_rows: WriteRows
+) -> None:
+    nlp = make_teacher({_TEXT: _WOK})
+    seen = []
+
+    @Language.component("tests_see")
+    def see(doc: Doc) -> Doc:
+        seen.append(doc.text)
+        return doc
+
+    nlp.add_pipe("tests_see", first=True)
+    _annotate(nlp, write_rows({"text": _TEXT}))
+    assert seen == [_TEXT]
+
+
+def test_summary_becomes_json(make_teacher: MakeTeacher, write_rows: WriteRows) -> None:
+    summary, _ = _annotate(make_teacher({_TEXT: _WOK}), write_rows({"text": _TEXT}))
+    data = summary.to_json()
+    assert data["readings"] == [
+        {"voter": "llm/0", "status": "exact", "label": "EQUIPMENT", "count": 1}
+    ]
+    assert data["standings"] == [
+        {"label": "EQUIPMENT", "standing": "trusted", "count": 1}
+    ]
+
+
+def test_unknown_prompt_names_the_text_and_leaves_the_old_shards(
+    make_teacher: MakeTeacher, write_rows: WriteRows
+) -> None:
+    rows = write_rows({"text": _TEXT})
+    _annotate(make_teacher({_TEXT: _WOK}), rows)
+    rows = write_rows({"text": _TEXT}, {"id": "x", "text": "Other"})
+    nlp = make_teacher({_TEXT: _WOK})
+    with pytest.raises(InstaNERError, match="Text x: No answer"):
+        _annotate(nlp, rows)
+    docs = read_docs(rows.with_name("annotated"), nlp.vocab)
+    assert [doc.text for doc in docs] == [_TEXT]
+
+
+@pytest.mark.parametrize("rows", [[], [{"text": _TEXT, "split": "test"}]])
+def test_no_text_is_an_error_and_no_folder(
+    make_teacher: MakeTeacher, write_rows: WriteRows, rows: list[dict[str, str]]
+) -> None:
+    path = write_rows(*rows)
+    with pytest.raises(InstaNERError, match=f"None of the {len(rows)} texts in .*rows"):
+        _annotate(make_teacher({}), path)
+    assert not path.with_name("annotated").exists()
+
+
+def test_ask_gives_prompt_and_readings(make_teacher: MakeTeacher) -> None:
+    nlp = make_teacher({_TEXT: [_WOK, _RAMEN]})
+    ((_, llm),) = get_llms(nlp)
+    (answer,) = ask(llm, [nlp.make_doc(_TEXT)], sample=1)
+    assert _get_ents(answer.doc) == [("ramen", "DISH")]
+    assert _TEXT in answer.prompts[0]
+    assert answer.readings == [Reading(Status.EXACT, "ramen", "DISH")]
+
+
+def test_demo_texts_are_all_answered(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(ROOT)
+    texts = tmp_path / "texts.jsonl"
+    generate(load_teacher("configs/generator.cfg"), Path("assets/briefs.jsonl"), texts)
+    summary, docs = _annotate(load_teacher("configs/teacher.cfg"), texts)
+    assert (summary.texts, summary.held_out) == (1056, 144)
+    assert (len(docs), summary.unanswered, summary.unread) == (1056, [], [])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Here you go:\n1. box | False | ==NONE== | packaging",
+        "Here you go:\nNo entities found.",
+    ],
+)
+def test_preface_does_not_make_an_answer_unreadable(
+    answer: str,
+    make_teacher: MakeTeacher,
+    write_rows: WriteRows,
+    tmp_path: Path,
+) -> None:
+    text = "Ate it from the box."
+    summary = annotate(
+        make_teacher({text: answer}), write_rows({"text": text}), tmp_path / "out"
+    )
+    assert summary.texts == 1
+    assert [row["status"] for row in summary.unread] == ["unreadable"]
+
+
+def test_mark_on_white_space_is_no_vote(
+    make_teacher: MakeTeacher, write_rows: WriteRows, tmp_path: Path
+) -> None:
+    text = "A  wok."
+    mark = {"start": 2, "end": 3, "label": "DISH"}
+    summary = annotate(
+        make_teacher({text: "No entities"}),
+        write_rows({"text": text, "spans": [mark]}),
+        tmp_path / "out",
+    )
+    assert [row["status"] for row in summary.unread] == ["off token"]
+    assert not summary.standings

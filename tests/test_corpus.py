@@ -1,0 +1,300 @@
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from spacy.language import Language
+from spacy.tokens import Doc, Span
+from spacy.vocab import Vocab
+
+from instaner import corpus
+from instaner.corpus import (
+    PROVENANCE,
+    LeakFinder,
+    SplitCounts,
+    Text,
+    read_docs,
+    read_gold,
+    read_texts,
+    split,
+    write_docs,
+    write_shards,
+)
+from instaner.errors import InstaNERError
+
+from .conftest import WriteRows
+
+_GOLD = {
+    "id": "gold-0",
+    "text": "Nothing beats a cast iron skillet.",
+    "spans": [{"start": 16, "end": 33, "label": "EQUIPMENT"}],
+}
+
+
+def _make_doc(nlp: Language, number: int, *, text: str = "", brief: str = "") -> Doc:
+    """A doc with one entity, and a text like no other."""
+    unlike = " ".join(3 * ["salt", "rice", "corn", "leek", "kale", "lime"][number % 6])
+    doc = nlp.make_doc(text or f"Wok {number} {unlike} {number**5}")
+    doc.set_ents([Span(doc, 0, 1, "EQUIPMENT")])
+    doc.user_data[PROVENANCE] = {"id": f"t{number}", "brief": brief or f"b{number}"}
+    return doc
+
+
+@pytest.fixture
+def gold(write_rows: WriteRows) -> Path:
+    return write_rows(_GOLD, name="gold.jsonl")
+
+
+def _split(
+    docs: Iterable[Doc], gold: Path, nlp: Language, **settings: Any
+) -> SplitCounts:
+    annotated = gold.with_name("annotated")
+    write_shards(docs, annotated)
+    return split(annotated, gold, gold.with_name("corpus"), nlp, **settings)
+
+
+def _read(gold: Path, name: str, nlp: Language) -> list[Doc]:
+    return list(read_docs(gold.with_name("corpus") / f"{name}.spacy", nlp.vocab))
+
+
+def _get_briefs(docs: Iterable[Doc]) -> set[str]:
+    return {doc.user_data[PROVENANCE]["brief"] for doc in docs}
+
+
+def test_read_texts_needs_a_text_alone(write_rows: WriteRows) -> None:
+    path = write_rows({"text": "A wok."}, name="mine.jsonl")
+    assert list(read_texts(path)) == [
+        Text("mine-1", "A wok.", "mine-1", "train", None),
+    ]
+
+
+def test_read_texts_reads_all_fields(write_rows: WriteRows) -> None:
+    spans = [{"start": 2, "end": 5, "label": "EQUIPMENT"}]
+    row = {"id": "a", "text": "A wok.", "brief": "b", "split": "test", "spans": spans}
+    (text,) = read_texts(write_rows(row))
+    assert text == ("a", "A wok.", "b", "test", [(2, 5, "EQUIPMENT")])
+
+
+def test_read_texts_knows_no_marks_from_none(write_rows: WriteRows) -> None:
+    (text,) = read_texts(write_rows({"text": "A wok.", "spans": []}))
+    assert text.marks == []
+
+
+def test_read_texts_refuses_a_repeated_id(write_rows: WriteRows) -> None:
+    path = write_rows({"id": "a", "text": "A wok."}, {"id": "a", "text": "A pan."})
+    message = 'rows.jsonl, line 2: the id "a" occurs a second time'
+    with pytest.raises(InstaNERError, match=message):
+        list(read_texts(path))
+
+
+@pytest.mark.parametrize(
+    "row", [{}, {"text": 5}, {"text": "A", "id": 5}, {"text": "A", "split": None}]
+)
+def test_read_texts_names_a_wrong_type(
+    write_rows: WriteRows, row: dict[str, Any]
+) -> None:
+    with pytest.raises(InstaNERError, match=r"rows.jsonl, line 1: .* to be a string"):
+        list(read_texts(write_rows(row)))
+
+
+@pytest.mark.parametrize(
+    "spans",
+    [
+        None,
+        {},
+        5,
+        ["wok"],
+        [{"start": 0, "end": 1}],
+        [{"start": "0", "end": 1, "label": "DISH"}],
+        [{"start": 0.0, "end": 1.0, "label": "DISH"}],
+        [{"start": 0, "end": 1, "label": None}],
+        [{"start": 0, "end": 7, "label": "DISH"}],
+        [{"start": -1, "end": 1, "label": "DISH"}],
+        [{"start": 1, "end": 1, "label": "DISH"}],
+    ],
+)
+def test_broken_spans_are_named(write_rows: WriteRows, spans: Any) -> None:
+    path = write_rows({"text": "A wok.", "spans": spans})
+    with pytest.raises(InstaNERError, match=r'rows\.jsonl, line 1: "spans" has to'):
+        list(read_texts(path))
+
+
+def test_read_gold_sets_entities(gold: Path, nlp: Language) -> None:
+    (doc,) = read_gold(gold, nlp)
+    assert [(ent.text, ent.label_) for ent in doc.ents] == [
+        ("cast iron skillet", "EQUIPMENT")
+    ]
+
+
+def test_read_gold_reads_a_docbin(tmp_path: Path, nlp: Language) -> None:
+    write_docs([_make_doc(nlp, 0)], tmp_path / "gold.spacy")
+    (doc,) = read_gold(tmp_path / "gold.spacy", nlp)
+    assert [ent.label_ for ent in doc.ents] == ["EQUIPMENT"]
+
+
+def test_read_gold_refuses_half_a_token(write_rows: WriteRows, nlp: Language) -> None:
+    spans = [{"start": 2, "end": 4, "label": "EQUIPMENT"}]
+    path = write_rows({"text": "A wok.", "spans": spans})
+    with pytest.raises(InstaNERError, match=r'line 1: the span 2:4 \("wo"\)'):
+        list(read_gold(path, nlp))
+
+
+def test_read_gold_refuses_overlaps(write_rows: WriteRows, nlp: Language) -> None:
+    span = {"start": 2, "end": 5, "label": "EQUIPMENT"}
+    path = write_rows({"text": "A wok.", "spans": [span, span]})
+    with pytest.raises(InstaNERError, match="line 1: two spans overlap"):
+        list(read_gold(path, nlp))
+
+
+def test_docs_come_back(tmp_path: Path, nlp: Language) -> None:
+    doc = nlp.make_doc("A big wok")
+    doc.set_ents([Span(doc, 2, 3, "EQUIPMENT")], missing=[doc[1:2]], default="outside")
+    doc.user_data[PROVENANCE] = {"id": "a", "votes": {"llm/0": 1}}
+    write_docs([doc], tmp_path / "docs.spacy")
+    (read,) = read_docs(tmp_path / "docs.spacy", Vocab())
+    assert read.text == doc.text
+    assert [token.ent_iob for token in read] == [2, 0, 3]
+    assert read.user_data == doc.user_data
+
+
+def test_shards_are_cut_and_come_back_in_order(
+    tmp_path: Path, nlp: Language, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus, "SHARD_SIZE", 2)
+    write_shards((_make_doc(nlp, n) for n in range(5)), tmp_path / "shards")
+    names = sorted(path.name for path in (tmp_path / "shards").iterdir())
+    assert names == ["00000.spacy", "00001.spacy", "00002.spacy"]
+    docs = read_docs(tmp_path / "shards", nlp.vocab)
+    assert [doc[1].text for doc in docs] == ["0", "1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize("content", [b"", b"no docs"])
+def test_broken_docbin_is_named(tmp_path: Path, vocab: Vocab, content: bytes) -> None:
+    (tmp_path / "a.spacy").write_bytes(content)
+    with pytest.raises(InstaNERError, match=r"a.spacy is no DocBin"):
+        list(read_docs(tmp_path, vocab))
+
+
+def test_missing_corpus_is_named(tmp_path: Path, vocab: Vocab) -> None:
+    with pytest.raises(InstaNERError, match=r"Corpus not found: .*nowhere.spacy"):
+        list(read_docs(tmp_path / "nowhere.spacy", vocab))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Nothing beats a cast iron skillet.", "g"),
+        ("nothing beats... a CAST-IRON skillet!", "g"),
+        ("Nothing beats a good cast iron skillet.", "g"),
+        ("A cast iron skillet is heavy.", None),
+        ("Thanks, that is good to know.", None),
+        ("", None),
+        ("!?", None),
+    ],
+)
+def test_leak_finder(text: str, found: str | None) -> None:
+    find_leak = LeakFinder([("g", str(_GOLD["text"])), ("h", "Thanks a lot.")])
+    assert find_leak(text) == found
+
+
+def test_leak_finder_finds_texts_without_letters() -> None:
+    assert LeakFinder([("g", "!?")])("!?") == "g"
+
+
+def test_split_writes_all_texts(gold: Path, nlp: Language) -> None:
+    counts = _split((_make_doc(nlp, n) for n in range(20)), gold, nlp, dev=0.2)
+    assert counts == SplitCounts(16, 4, 1, 0, 0, counts.labels)
+    assert counts.labels == {"EQUIPMENT": 20}
+    written = [*_read(gold, "train", nlp), *_read(gold, "dev", nlp)]
+    assert {doc[1].text for doc in written} == {str(n) for n in range(20)}
+
+
+def test_split_writes_the_gold(gold: Path, nlp: Language) -> None:
+    _split((_make_doc(nlp, n) for n in range(4)), gold, nlp)
+    (doc,) = _read(gold, "test", nlp)
+    assert (doc.text, len(doc.ents)) == (_GOLD["text"], 1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_split_keeps_briefs_whole(gold: Path, nlp: Language, seed: int) -> None:
+    docs = (_make_doc(nlp, n, brief=f"b{n % 5}") for n in range(30))
+    _split(docs, gold, nlp, dev=0.3, seed=seed)
+    train, dev = (_get_briefs(_read(gold, name, nlp)) for name in ("train", "dev"))
+    assert train & dev == set()
+    assert len(train | dev) == 5
+
+
+def test_split_by_the_same_seed_is_the_same(gold: Path, nlp: Language) -> None:
+    drawn: list[set[str]] = []
+    for seed in (1, 1, 2):
+        docs = (_make_doc(nlp, n) for n in range(20))
+        annotated = gold.with_name(f"annotated-{len(drawn)}")
+        write_shards(docs, annotated)
+        split(annotated, gold, gold.with_name("corpus"), nlp, dev=0.3, seed=seed)
+        drawn.append(_get_briefs(_read(gold, "dev", nlp)))
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_split_counts_disputed_tokens(gold: Path, nlp: Language) -> None:
+    docs = [_make_doc(nlp, n) for n in range(4)]
+    docs[0].set_ents([], missing=[docs[0][0:2]], default="outside")
+    assert _split(docs, gold, nlp).disputed == 2
+
+
+@pytest.mark.parametrize("has_ids", [True, False])
+def test_split_leaves_duplicates_out(gold: Path, nlp: Language, has_ids: bool) -> None:
+    docs = [_make_doc(nlp, n) for n in range(4)]
+    docs += [_make_doc(nlp, n, text=docs[0].text.upper()) for n in (4, 0)]
+    if not has_ids:  # a corpus of someone else's
+        for doc in docs:
+            del doc.user_data[PROVENANCE]
+    counts = _split(docs, gold, nlp)
+    assert (counts.train + counts.dev, counts.duplicates) == (4, 2)
+
+
+def test_split_refuses_a_test_text(gold: Path, nlp: Language) -> None:
+    docs = [_make_doc(nlp, n) for n in range(4)]
+    docs.append(_make_doc(nlp, 4, text=str(_GOLD["text"]).upper()))
+    message = "Text t4 of .*annotated .* is, or nearly is, the test text gold-0"
+    with pytest.raises(InstaNERError, match=message):
+        _split(docs, gold, nlp)
+
+
+def test_failed_split_leaves_the_old_one(gold: Path, nlp: Language) -> None:
+    old = gold.with_name("corpus") / "train.spacy"
+    old.parent.mkdir()
+    old.write_bytes(b"old")
+    docs = [_make_doc(nlp, 0, text=str(_GOLD["text"]))]
+    with pytest.raises(InstaNERError, match="Remove one of them"):
+        _split(docs, gold, nlp)
+    assert [path.read_bytes() for path in old.parent.iterdir()] == [b"old"]
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_split_refuses_too_few_briefs(gold: Path, nlp: Language, count: int) -> None:
+    with pytest.raises(InstaNERError, match=f"has {count} texts from {count} briefs"):
+        _split((_make_doc(nlp, n) for n in range(count)), gold, nlp)
+
+
+def test_split_refuses_a_corpus_without_entities(gold: Path, nlp: Language) -> None:
+    docs = [_make_doc(nlp, n) for n in range(4)]
+    for doc in docs:
+        doc.set_ents([])
+    with pytest.raises(InstaNERError, match="has no entities in 4 texts"):
+        _split(docs, gold, nlp)
+
+
+def test_split_refuses_empty_gold(write_rows: WriteRows, nlp: Language) -> None:
+    with pytest.raises(InstaNERError, match=r"gold.jsonl has no texts"):
+        _split([_make_doc(nlp, 0)], write_rows(name="gold.jsonl"), nlp)
+
+
+@pytest.mark.parametrize("dev", [0.0, 1.0, -0.1])
+def test_split_refuses_a_wrong_share(gold: Path, nlp: Language, dev: float) -> None:
+    with pytest.raises(InstaNERError, match=f"The share for dev is {dev}"):
+        _split([_make_doc(nlp, 0)], gold, nlp, dev=dev)
+
+
+def test_split_without_an_annotated_folder(gold: Path, nlp: Language) -> None:
+    with pytest.raises(InstaNERError, match=r"Corpus not found: .*nowhere"):
+        split(gold.with_name("nowhere"), gold, gold.with_name("corpus"), nlp)

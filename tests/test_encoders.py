@@ -1,0 +1,67 @@
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from instaner.encoders import find_encoder
+from instaner.errors import InstaNERError
+
+
+@pytest.fixture
+def package(tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Name of a Python package with an encoder in its folder "model"."""
+    shutil.copytree(tiny_encoder, tmp_path / "site" / "tiny_bert" / "model")
+    (tmp_path / "site" / "tiny_bert" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    return "tiny_bert"
+
+
+def test_folder_is_found(tiny_encoder: Path) -> None:
+    assert find_encoder(str(tiny_encoder)) == str(tiny_encoder)
+
+
+def test_folder_of_a_package_is_found(package: str, tmp_path: Path) -> None:
+    folder = tmp_path / "site" / "tiny_bert" / "model"
+    assert find_encoder(f"{package}/model") == str(folder)
+
+
+def test_package_is_not_imported(package: str) -> None:
+    find_encoder(f"{package}/model")
+    assert package not in sys.modules
+
+
+def test_path_is_relative_where_it_can_be(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = find_encoder(f"{package}/model")
+    assert Path(found) == Path("site", "tiny_bert", "model")
+
+
+@pytest.mark.parametrize(
+    "name", ["", "no-such-encoder", "no/such/folder", "spacy/no_model", "/nowhere", "!"]
+)
+def test_unknown_encoder_is_named(name: str) -> None:
+    with pytest.raises(InstaNERError, match=f'Encoder "{name}" cannot be loaded') as e:
+        find_encoder(name)
+    assert "\n" not in str(e.value)
+
+
+def test_folder_without_a_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InstaNERError, match="holds no transformers model"):
+        find_encoder(str(tmp_path))
+
+
+def test_folder_without_weights_is_named(tiny_encoder: Path, tmp_path: Path) -> None:
+    shutil.copy(tiny_encoder / "config.json", tmp_path)
+    with pytest.raises(InstaNERError, match="holds no weights"):
+        find_encoder(str(tmp_path))
+
+
+def test_missing_transformers_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(InstaNERError, match=r"pip install 'instaner\[transformers\]'"):
+        find_encoder("bert-base-cased")

@@ -1,0 +1,150 @@
+import platform
+from pathlib import Path
+
+import pytest
+import srsly
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instaner.errors import InstaNERError
+from instaner.files import (
+    check_exists,
+    get_field,
+    hash_file,
+    read_jsonl,
+    write_meta,
+    write_whole,
+)
+
+
+def _fail_after_writing(path: Path) -> None:
+    with write_whole(path) as part:
+        part.write_text("half", "utf8")
+        raise KeyboardInterrupt
+
+
+def test_check_exists_names_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(InstaNERError, match=r"Corpus not found: .*nowhere"):
+        check_exists(tmp_path / "nowhere", "Corpus")
+
+
+def test_read_jsonl_counts_empty_lines(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n\n  \n{"a": "ü"}\n', "utf8")
+    assert list(read_jsonl(path)) == [(1, {"a": 1}), (4, {"a": "ü"})]
+
+
+def test_read_jsonl_is_lazy(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n{', "utf8")
+    assert next(read_jsonl(path)) == (1, {"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"{", "line 2: broken JSON"),
+        (b"\xff", "line 2: broken JSON"),
+        (b"[1]", "line 2: a JSON object is expected, found list"),
+        (b"null", "line 2: a JSON object is expected, found NoneType"),
+    ],
+)
+def test_read_jsonl_names_the_line(tmp_path: Path, line: bytes, message: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"{}\n" + line + b"\n")
+    with pytest.raises(InstaNERError, match=f"rows.jsonl, {message}"):
+        list(read_jsonl(path))
+
+
+@given(content=st.binary(max_size=40))
+def test_read_jsonl_fails_in_one_way(
+    content: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.jsonl"
+    path.write_bytes(content)
+    try:
+        rows = [row for _, row in read_jsonl(path)]
+    except InstaNERError:
+        return
+    assert all(isinstance(row, dict) for row in rows)
+
+
+def test_get_field_gets_a_string() -> None:
+    assert get_field({"text": "wok"}, "text", Path("f"), 3) == "wok"
+
+
+@pytest.mark.parametrize("row", [{}, {"text": None}, {"text": 5}])
+def test_get_field_names_the_line(row: dict[str, object]) -> None:
+    with pytest.raises(InstaNERError, match='f, line 3: "text" has to be a string'):
+        get_field(row, "text", Path("f"), 3)
+
+
+def test_write_whole_replaces_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+    for content in ("one", "two"):
+        with write_whole(path) as part:
+            part.write_text(content, "utf8")
+    assert path.read_text("utf8") == "two"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_write_whole_replaces_a_folder(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    for name in ("one", "two"):
+        with write_whole(path) as part:
+            part.mkdir()
+            (part / name).touch()
+    assert [file_.name for file_ in path.iterdir()] == ["two"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_write_whole_keeps_the_old_file_on_failure(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old", "utf8")
+    with pytest.raises(KeyboardInterrupt):
+        _fail_after_writing(path)
+    assert path.read_text("utf8") == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_write_whole_keeps_the_old_folder_on_failure(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "old").touch()
+    with pytest.raises(KeyboardInterrupt):
+        _fail_after_writing(path)
+    assert [file_.name for file_ in path.iterdir()] == ["old"]
+
+
+def test_write_whole_starts_anew_after_a_killed_run(tmp_path: Path) -> None:
+    left_over = tmp_path / ".folder.part"
+    left_over.mkdir()
+    (left_over / "half").touch()
+    with write_whole(tmp_path / "folder") as part:
+        part.mkdir()
+    assert list((tmp_path / "folder").iterdir()) == []
+
+
+def test_write_meta_writes_values_and_versions(tmp_path: Path) -> None:
+    write_meta(tmp_path / "texts.jsonl", seed=3)
+    meta = srsly.read_json(tmp_path / "texts.meta.json")
+    assert meta["seed"] == 3
+    assert meta["versions"]["python"] == platform.python_version()
+    assert "spacy" in meta["versions"]
+
+
+def test_hash_file_is_sha256_of_the_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"abc")
+    assert hash_file(path) == (
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )
+
+
+def test_folder_lost_between_two_renames_comes_back(tmp_path: Path) -> None:
+    old = tmp_path / ".out.old"
+    old.mkdir()
+    (old / "kept.txt").write_text("kept", "utf8")
+    with pytest.raises(KeyboardInterrupt), write_whole(tmp_path / "out"):
+        raise KeyboardInterrupt
+    assert (tmp_path / "out" / "kept.txt").read_text("utf8") == "kept"

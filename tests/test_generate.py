@@ -1,0 +1,176 @@
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import spacy
+import srsly
+from spacy.language import Language
+from spacy.tokens import Doc
+from spacy.vocab import Vocab
+
+from instaner.errors import InstaNERError
+from instaner.generate import generate
+from instaner.llm.replay import hash_prompt
+from instaner.pipeline import get_llms, load_teacher
+from instaner.tasks.generate import BRIEF, make_generate_task
+from instaner.tasks.grounding import Reading, Status
+
+from .conftest import ROOT, MakeTeacher, Record, WriteRows
+
+_LABELS = {"EQUIPMENT": "A tool."}
+_BRIEF = {"id": "b", "author": "a cook", "topic": "soup", "form": "a forum"}
+
+MakeGenerator = Callable[..., Language]
+
+
+def _render(task: Any, brief: Mapping[str, Any]) -> str:
+    doc = Doc(Vocab())
+    doc.user_data[BRIEF] = brief
+    ((prompts, _),) = task.generate_prompts([doc])
+    (prompt,) = prompts
+    return str(prompt)
+
+
+@pytest.fixture
+def make_generator(record: Record) -> MakeGenerator:
+    """Makes a pipeline that answers briefs, each with its answer."""
+
+    def make(*answers: tuple[Mapping[str, Any], str]) -> Language:
+        task = make_generate_task(_LABELS)
+        path = record({_render(task, brief): answer for brief, answer in answers})
+        nlp = spacy.blank("en")
+        config = {
+            "task": {"@llm_tasks": "instaner.Generate.v1", "labels": _LABELS},
+            "model": {"@llm_models": "instaner.Replay.v1", "path": str(path)},
+        }
+        nlp.add_pipe("llm", config=config)
+        return nlp
+
+    return make
+
+
+def test_texts_are_written_without_marks(
+    make_generator: MakeGenerator, write_rows: WriteRows, tmp_path: Path
+) -> None:
+    nlp = make_generator((_BRIEF, "1. My [wok](EQUIPMENT).\n2. Thanks."))
+    generate(nlp, write_rows(_BRIEF), tmp_path / "texts.jsonl")
+    span = {"start": 3, "end": 6, "label": "EQUIPMENT"}
+    common = {"brief": "b", "split": "train"}
+    assert list(srsly.read_jsonl(tmp_path / "texts.jsonl")) == [
+        {"id": "b-00", **common, "text": "My wok.", "spans": [span]},
+        {"id": "b-01", **common, "text": "Thanks.", "spans": []},
+    ]
+
+
+def test_split_of_the_brief_is_kept(
+    make_generator: MakeGenerator, write_rows: WriteRows, tmp_path: Path
+) -> None:
+    brief = {**_BRIEF, "split": "test"}
+    nlp = make_generator((brief, "1. Thanks."))
+    generate(nlp, write_rows(brief), tmp_path / "texts.jsonl")
+    (row,) = srsly.read_jsonl(tmp_path / "texts.jsonl")
+    assert row["split"] == "test"
+
+
+def test_counts_and_readings_are_returned(
+    make_generator: MakeGenerator, write_rows: WriteRows, tmp_path: Path
+) -> None:
+    other = {**_BRIEF, "id": "c", "topic": "bread"}
+    nlp = make_generator(
+        (_BRIEF, "Sure!\n1. My [wok](EQUIPMENT)."), (other, "1. My [wok](EQUIPMENT)!")
+    )
+    counts = generate(nlp, write_rows(_BRIEF, other), tmp_path / "texts.jsonl")
+    assert counts == (
+        2,
+        2,
+        {
+            Reading(Status.EXACT, "wok", "EQUIPMENT"): 2,
+            Reading(Status.UNREADABLE, "Sure!", ""): 1,
+        },
+    )
+
+
+def test_no_text_is_an_error_and_no_file(
+    make_generator: MakeGenerator, write_rows: WriteRows, tmp_path: Path
+) -> None:
+    nlp = make_generator((_BRIEF, "I cannot help with that."))
+    with pytest.raises(InstaNERError, match=r"No text came of the 1 briefs in .*ro"):
+        generate(nlp, write_rows(_BRIEF), tmp_path / "texts.jsonl")
+    assert not (tmp_path / "texts.jsonl").exists()
+
+
+def test_unknown_prompt_leaves_the_old_texts(
+    make_generator: MakeGenerator, write_rows: WriteRows, tmp_path: Path
+) -> None:
+    output = tmp_path / "texts.jsonl"
+    output.write_text("old", "utf8")
+    briefs = write_rows(_BRIEF, {**_BRIEF, "id": "c", "topic": "bread"})
+    with pytest.raises(InstaNERError, match="No answer"):
+        generate(make_generator((_BRIEF, "1. Thanks.")), briefs, output)
+    assert output.read_text("utf8") == "old"
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"topic": "soup"}], 'line 1: "id" has to be a string'),
+        ([_BRIEF, _BRIEF], 'line 2: the id "b" occurs a second time'),
+    ],
+)
+def test_broken_brief_is_named(
+    make_generator: MakeGenerator,
+    write_rows: WriteRows,
+    tmp_path: Path,
+    rows: list[dict[str, Any]],
+    message: str,
+) -> None:
+    nlp = make_generator((_BRIEF, "1. Thanks."))
+    with pytest.raises(InstaNERError, match=f"rows.jsonl, {message}"):
+        generate(nlp, write_rows(*rows), tmp_path / "texts.jsonl")
+
+
+def test_teacher_is_no_generator(
+    make_teacher: MakeTeacher, write_rows: WriteRows, tmp_path: Path
+) -> None:
+    with pytest.raises(InstaNERError, match="has 0 llm components whose task is"):
+        generate(make_teacher({}), write_rows(_BRIEF), tmp_path / "texts.jsonl")
+
+
+def test_demo_prompts_are_all_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    task = make_generate_task(
+        srsly.read_yaml("assets/labels.yml"),
+        examples=Path("assets/generate_examples.txt"),
+    )
+    rows = srsly.read_jsonl("assets/recordings/generate.jsonl")
+    recorded = {row["prompt_sha256"] for row in rows}
+    briefs = list(srsly.read_jsonl("assets/briefs.jsonl"))
+    missing = [
+        brief["id"]
+        for brief in briefs
+        if hash_prompt(_render(task, brief)) not in recorded
+    ]
+    assert (len(briefs), missing) == (100, [])
+
+
+def test_demo_gives_all_texts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(ROOT)
+    nlp = load_teacher("configs/generator.cfg")
+    assert len(get_llms(nlp)) == 1
+    _, n_texts, readings = generate(
+        nlp, Path("assets/briefs.jsonl"), tmp_path / "texts.jsonl"
+    )
+    assert (n_texts, {reading.status for reading in readings}) == (1200, {Status.EXACT})
+
+
+def test_brief_that_lacks_what_the_template_asks_for_is_named(
+    make_generator: MakeGenerator, write_rows: WriteRows, tmp_path: Path
+) -> None:
+    brief = {"id": "b", "author": "a cook"}
+    with pytest.raises(InstaNERError, match="the brief b cannot be made: .*topic"):
+        generate(
+            make_generator((_BRIEF, "1. A wok.")),
+            write_rows(brief),
+            tmp_path / "texts.jsonl",
+        )

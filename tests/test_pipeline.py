@@ -1,0 +1,183 @@
+from pathlib import Path
+
+import pytest
+import spacy
+from spacy.language import Language
+from spacy.pipeline import EntityRuler
+
+from instaner.errors import InstaNERError
+from instaner.pipeline import (
+    get_llm_names,
+    get_llms,
+    load_pipeline,
+    load_teacher,
+    read_config,
+)
+
+from .conftest import MakeTeacher
+
+_TEACHER = """
+[paths]
+labels = ["DISH"]
+
+[nlp]
+lang = "en"
+pipeline = ["sentencizer","llm"]
+
+[components]
+
+[components.sentencizer]
+factory = "sentencizer"
+
+[components.llm]
+factory = "llm"
+
+[components.llm.task]
+@llm_tasks = "instaner.NER.v1"
+labels = ${paths.labels}
+
+[components.llm.model]
+@llm_models = "instaner.Chat.v1"
+name = "m"
+"""
+
+
+@pytest.fixture
+def config_path(tmp_path: Path) -> Path:
+    path = tmp_path / "teacher.cfg"
+    path.write_text(_TEACHER, "utf8")
+    return path
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """Folder of a pipeline without an llm component."""
+    nlp = spacy.blank("en")
+    nlp.add_pipe("sentencizer")
+    ruler = nlp.add_pipe("entity_ruler")
+    assert isinstance(ruler, EntityRuler)
+    ruler.add_patterns([{"label": "DISH", "pattern": "ramen"}])
+    nlp.to_disk(tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+def test_read_config_reads_a_file(config_path: Path) -> None:
+    config = read_config(str(config_path))
+    assert config["components"]["llm"]["task"]["labels"] == ["DISH"]
+
+
+def test_read_config_reads_a_folder(saved: Path) -> None:
+    assert read_config(str(saved))["nlp"]["pipeline"] == ["sentencizer", "entity_ruler"]
+
+
+def test_read_config_takes_overrides(config_path: Path) -> None:
+    config = read_config(str(config_path), overrides={"paths.labels": ["TOOL"]})
+    assert config["components"]["llm"]["task"]["labels"] == ["TOOL"]
+
+
+@pytest.mark.parametrize("load", [read_config, load_pipeline, load_teacher])
+def test_missing_source_is_named(load: object, tmp_path: Path) -> None:
+    assert callable(load)
+    with pytest.raises(InstaNERError, match=r"nowhere.cfg not found"):
+        load(str(tmp_path / "nowhere.cfg"))
+
+
+def test_folder_without_a_config_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InstaNERError, match=r"config.cfg is missing"):
+        read_config(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"wok", b"[nlp\n", b"[nlp]\nlang = wok\n", b"[nlp]\na = ${b.c}", b"\xff"],
+)
+def test_broken_config_is_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.cfg"
+    path.write_bytes(content)
+    with pytest.raises(InstaNERError, match=r"broken.cfg") as caught:
+        load_pipeline(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_override_of_no_section_is_one_line(config_path: Path) -> None:
+    with pytest.raises(InstaNERError, match=r"teacher.cfg: ") as caught:
+        read_config(str(config_path), overrides={"nowhere.name": 1})
+    assert "\n" not in str(caught.value)
+
+
+def test_llm_names_are_those_of_the_pipeline(config_path: Path) -> None:
+    assert get_llm_names(read_config(str(config_path))) == ["llm"]
+
+
+def test_llms_are_in_order(make_teacher: MakeTeacher) -> None:
+    nlp = make_teacher({}, names=("b", "a"))
+    nlp.add_pipe("sentencizer", first=True)
+    assert [name for name, _ in get_llms(nlp)] == ["b", "a"]
+
+
+def test_config_is_assembled(config_path: Path) -> None:
+    nlp = load_pipeline(str(config_path))
+    assert isinstance(nlp, Language)
+    assert nlp.pipe_names == ["sentencizer", "llm"]
+
+
+def test_assembling_makes_no_warning(
+    config_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    load_pipeline(str(config_path))
+    assert not [w for w in recwarn if "shard" in str(w.message).lower()]
+
+
+def test_folder_is_loaded(saved: Path) -> None:
+    doc = load_pipeline(str(saved))("my ramen")
+    assert [ent.text for ent in doc.ents] == ["ramen"]
+
+
+@pytest.mark.parametrize("kind", ["config", "folder"])
+def test_excluded_components_are_not_made(
+    kind: str, config_path: Path, saved: Path
+) -> None:
+    source = config_path if kind == "config" else saved
+    nlp = load_pipeline(str(source), exclude=["llm", "entity_ruler"])
+    assert nlp.component_names == ["sentencizer"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("components.llm.factory", "nothing", "nothing"),
+        ("components.llm.task.@llm_tasks", "instaner.Nothing.v1", "instaner.Nothing"),
+        ("components.llm.model.nothing", 1, "nothing"),
+        ("components.llm.model.name", [1], "name"),
+        ("paths.labels", [], "instaner.NER.v1 needs labels"),
+        ("nlp.lang", "nothing", "nothing"),
+    ],
+)
+def test_what_cannot_be_loaded_is_one_line(
+    config_path: Path, name: str, value: object, message: str
+) -> None:
+    with pytest.raises(InstaNERError, match=message) as caught:
+        load_pipeline(str(config_path), overrides={name: value})
+    assert "\n" not in str(caught.value)
+
+
+def test_teacher_has_an_llm_component(config_path: Path) -> None:
+    assert len(get_llms(load_teacher(str(config_path)))) == 1
+
+
+def test_pipeline_without_an_llm_component_is_no_teacher(saved: Path) -> None:
+    with pytest.raises(InstaNERError, match="has no llm component, so it is no teach"):
+        load_teacher(str(saved))
+
+
+def test_model_of_the_teacher_can_be_set(config_path: Path) -> None:
+    ((_, llm),) = get_llms(load_teacher(str(config_path), llm="other"))
+    assert llm._model.name == "other"
+
+
+def test_model_of_a_recording_cannot_be_set(
+    config_path: Path, make_teacher: MakeTeacher
+) -> None:
+    make_teacher({}).to_disk(config_path.with_name("recorded"))
+    with pytest.raises(InstaNERError, match="The model cannot be set to other"):
+        load_teacher(str(config_path.with_name("recorded")), llm="other")
