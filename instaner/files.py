@@ -107,10 +107,11 @@ def write_whole(path: Path) -> Iterator[Path]:
     _remove(old)
 
 
-def write_meta(output: Path, **values: Any) -> Path:
+def write_meta(output: Path, *, config: Path | None = None, **values: Any) -> Path:
     """Write what a step did beside its output, as OUTPUT.meta.json.
 
     output (Path): Output file or folder of the step.
+    config (Optional[Path]): Config of the step, whose hash is kept.
     values (Any): JSON values: counts, seed, seconds, configs with their hashes.
     RETURNS (Path): The file.
     """
@@ -120,6 +121,8 @@ def write_meta(output: Path, **values: Any) -> Path:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
+    if config is not None:
+        values["config"] = {"path": str(config), "sha256": hash_file(config)}
     path = output.with_name(f"{output.name.removesuffix('.jsonl')}.meta.json")
     with write_whole(path) as part:
         srsly.write_json(part, {**values, "versions": versions})

@@ -30,7 +30,8 @@ def main(output: Path = Path("docs/run.svg")) -> None:
     systems = [f"{name}={METRICS}/{name}.json" for name in names]
     table = run("evaluate", *systems, "--gold", "corpus/test.spacy")
     console = Console(record=True, width=92, quiet=True)
-    console.print(Text("$ weasel run evaluate", style="bold"))
+    console.print(Text("$ make run", style="bold"))
+    console.print(Text("…"))
     console.print(Text(table))
     console.print(Text(f'\n$ echo "{TEXT}" | instaner try', style="bold"))
     console.print(Text(run("try", stdin=TEXT)))

@@ -5,7 +5,7 @@ from pathlib import Path
 import typer
 
 from ..annotate import Summary, annotate
-from ..files import hash_file, write_meta
+from ..files import write_meta
 from ..pipeline import load_teacher
 from ..tasks.grounding import Status
 from ..vote import Standing
@@ -42,7 +42,7 @@ def annotate_cli(
         output,
         **summary.to_json(),
         samples=samples,
-        config={"path": str(config), "sha256": hash_file(config)},
+        config=config,
         overrides=overrides,
         llm=llm,
         seconds=round(time.perf_counter() - start, 1),

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import typer
 
-from ..files import hash_file, write_meta
+from ..files import write_meta
 from ..generate import generate
 from ..pipeline import load_teacher
 from ..tasks.grounding import Status
@@ -46,7 +46,7 @@ def generate_cli(
         briefs=n_briefs,
         texts=n_texts,
         statuses=statuses,
-        config={"path": str(config), "sha256": hash_file(config)},
+        config=config,
         overrides=overrides,
         seconds=round(time.perf_counter() - start, 1),
     )

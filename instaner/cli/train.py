@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from ..files import hash_file, write_meta
+from ..files import write_meta
 from ..train import train
 from ._util import (
     CODE_HELP,
@@ -40,7 +40,7 @@ def train_cli(
     )
     write_meta(
         output,
-        config={"path": str(config), "sha256": hash_file(config)},
+        config=config,
         overrides=overrides,
         gpu_id=gpu_id,
         seed=nlp.config["training"]["seed"],
