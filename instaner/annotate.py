@@ -1,7 +1,7 @@
 """Texts × teachers × samples → annotated shards."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import tee
 from pathlib import Path
@@ -18,7 +18,7 @@ from .corpus import PROVENANCE, Text, read_texts, write_shards
 from .errors import InstaNERError
 from .files import write_whole
 from .llm.replay import hash_prompt
-from .pipeline import get_llms
+from .pipeline import get_llms, sets_ents
 from .tasks.grounding import Reading, Status, load_readings
 from .tasks.ner import adopt
 from .vote import Offsets, set_ents, vote
@@ -123,17 +123,21 @@ def annotate(
     RETURNS (Summary): What came of it.
     RAISES (InstaNERError): When the teacher cannot answer, or no text is annotated.
     """
-    llms = get_llms(nlp)
-    for _, llm in llms:
-        adopt(llm.task)
+    llms = [
+        (name, llm) for name, llm in get_llms(nlp) if sets_ents(adopt(llm.task), nlp)
+    ]
+    if not llms:
+        raise InstaNERError(
+            "No llm component of the teacher sets entities, so none can annotate."
+        )
     total = sum(1 for _ in read_texts(texts))
     summary = Summary([f"{name}/{k}" for name, _ in llms for k in range(samples)])
     with (
-        write_whole(output) as part,
+        write_whole(output, holds=["*.spacy"]) as part,
         tqdm(total=total, desc="Annotating", unit="text", disable=not progress) as bar,
     ):
         rows = _hold_out(read_texts(texts), summary)
-        docs = _annotate(nlp, rows, samples, summary)
+        docs = _annotate(nlp, llms, rows, samples, summary)
         write_shards(_count(docs, summary, bar), part)
         if not summary.texts:
             raise InstaNERError(
@@ -181,9 +185,13 @@ def _hold_out(texts: Iterable[Text], summary: Summary) -> Iterator[Text]:
 
 
 def _annotate(
-    nlp: Language, texts: Iterable[Text], samples: int, summary: Summary
+    nlp: Language,
+    llms: list[tuple[str, LLMWrapper]],
+    texts: Iterable[Text],
+    samples: int,
+    summary: Summary,
 ) -> Iterator[Doc]:
-    before, llms = _split_pipeline(nlp)
+    before = _get_before(nlp, llms[0][0])
     for batch in minibatch(texts, _BATCH):
         ballots: list[dict[str, list[Offsets]]] = [{} for _ in batch]
         keys: list[dict[str, list[str]]] = [{} for _ in batch]
@@ -231,19 +239,19 @@ def _annotate(
             yield doc
 
 
-def _split_pipeline(nlp: Language) -> tuple[Any, list[tuple[str, LLMWrapper]]]:
-    """What comes before the first llm component, and the llm components."""
-    llms = get_llms(nlp)
-    names = nlp.pipe_names
-    first = names.index(llms[0][0])
-    pipes = [nlp.get_pipe(name) for name in names[:first]]
+def _get_before(nlp: Language, llm_name: str) -> Callable[[Doc], Doc]:
+    """What comes before the first llm component that is asked, other ones aside."""
+    place = nlp.pipe_names.index(llm_name)
+    pipes = [
+        pipe for _, pipe in nlp.pipeline[:place] if not isinstance(pipe, LLMWrapper)
+    ]
 
     def before(doc: Doc) -> Doc:
         for pipe in pipes:
             doc = pipe(doc)
         return doc
 
-    return before, llms
+    return before
 
 
 def _name_text(answers: Iterator[Answer], batch: list[Text]) -> Iterator[Answer]:

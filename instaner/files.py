@@ -3,7 +3,7 @@
 import hashlib
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -46,7 +46,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     with path.open("rb") as file_:
         for number, raw in enumerate(file_, 1):
             try:
-                line = raw.decode("utf8").strip()
+                line = raw.decode("utf-8-sig").strip()
                 row = srsly.json_loads(line) if line else None
             except ValueError as err:  # of which UnicodeDecodeError is one
                 raise InstaNERError(
@@ -82,13 +82,25 @@ def get_field(row: dict[str, Any], key: str, path: Path, number: int) -> str:
 
 
 @contextmanager
-def write_whole(path: Path) -> Iterator[Path]:
+def write_whole(path: Path, *, holds: Iterable[str] | None = None) -> Iterator[Path]:
     """Give a place beside a file or folder to write to, and move what was written
     there in one step, so that a killed or failed run leaves what was there before.
 
     path (Path): Final path of the file or folder.
+    holds (Optional[Iterable[str]]): For a folder, patterns of what may be in it, which
+        is replaced. None: the path is a file.
     YIELDS (Path): Path to write to.
+    RAISES (InstaNERError): If the path is a folder with anything else in it.
     """
+    path = path.resolve()
+    if path.is_dir():
+        patterns = tuple(holds or ())
+        for entry in path.iterdir():
+            if not any(entry.match(pattern) for pattern in patterns):
+                raise InstaNERError(
+                    f"{path} would be replaced, but holds {entry.name}, which is of no "
+                    "earlier run. Give another output."
+                )
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     old = path.with_name(f".{path.name}.old")
@@ -111,7 +123,7 @@ def write_meta(output: Path, *, config: Path | None = None, **values: Any) -> Pa
     """Write what a step did beside its output, as OUTPUT.meta.json.
 
     output (Path): Output file or folder of the step.
-    config (Optional[Path]): Config of the step, whose hash is kept.
+    config (Optional[Path]): Config file of the step, whose hash is kept.
     values (Any): JSON values: counts, seed, seconds, configs with their hashes.
     RETURNS (Path): The file.
     """

@@ -48,7 +48,10 @@ def generate(
         for brief in bar:
             doc = Doc(nlp.vocab)
             doc.user_data[BRIEF] = brief
-            doc = llms[0](doc)
+            try:
+                doc = llms[0](doc)
+            except InstaNERError as err:
+                raise InstaNERError(f"Brief {brief['id']}: {err}") from err
             readings.update(load_readings(doc) or [])
             for number, (text, spans) in enumerate(doc.user_data[TEXTS]):
                 count += 1

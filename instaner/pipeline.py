@@ -9,12 +9,15 @@ from catalogue import RegistryError
 from spacy import util
 from spacy.language import Language
 from spacy_llm.pipeline.llm import LLMWrapper
+from spacy_llm.ty import supports_sharding
 from thinc.api import Config, ConfigValidationError
 
 from .errors import InstaNERError
+from .tasks.ner import adopt
 
 LLM_FACTORY = "llm"
 
+_EMPTY_ANSWERS = ("", "{}", "[]", "No entities")
 _LONGEST = 400  # characters of another library's message
 
 
@@ -43,6 +46,28 @@ def get_llm_names(config: Config) -> list[str]:
 def get_llms(nlp: Language) -> list[tuple[str, LLMWrapper]]:
     """RETURNS (List[Tuple[str, LLMWrapper]]): The llm components, in order."""
     return [(name, p) for name, p in nlp.pipeline if isinstance(p, LLMWrapper)]
+
+
+def sets_ents(task: Any, nlp: Language) -> bool:
+    """Find out whether a task sets entities, by giving it empty answers to read.
+
+    task (Any): Task of an llm component.
+    nlp (Language): Pipeline whose tokenizer is used.
+    RETURNS (bool): Whether it does; also for a task that has labels and reads none of
+        the empty answers.
+    """
+    failed = 0
+    for answer in _EMPTY_ANSWERS:
+        doc = nlp.make_doc("A text without entities.")
+        docs: Any = [[doc]] if supports_sharding(task) else [doc]
+        try:
+            (read,) = task.parse_responses(docs, [[answer]])
+        except Exception:  # whatever a task of one's own raises
+            failed += 1
+            continue
+        if read.has_annotation("ENT_IOB"):
+            return True
+    return failed == len(_EMPTY_ANSWERS) and bool(getattr(task, "labels", ()))
 
 
 def load_pipeline(
@@ -90,13 +115,14 @@ def load_pipeline(
         UserWarning,
         ValueError,
     ) as err:
-        raise InstaNERError(f"{source} cannot be loaded: {_one_line(err)}") from err
+        raise InstaNERError(f"{source} cannot be loaded: {one_line(err)}") from err
 
 
 def load_teacher(
     source: str, *, overrides: dict[str, Any] | None = None, llm: str | None = None
 ) -> Language:
-    """Load a pipeline with one or more llm components.
+    """Load a pipeline with one or more llm components. Their answers are read by us
+    where they are of the NER v3 prompt; see tasks.ner.adopt.
 
     source (str): As for load_pipeline.
     overrides (Optional[Dict[str, Any]]): Config values by dotted name.
@@ -123,10 +149,22 @@ def load_teacher(
                 "(configs/teacher_live.cfg)."
             )
         values.update({f"components.{n}.model.name": llm for n in named})
-    return load_pipeline(source, overrides=values)
+    nlp = load_pipeline(source, overrides=values)
+    for _, component in get_llms(nlp):
+        adopt(component.task)
+    if not get_llms(nlp):
+        raise InstaNERError(f"All llm components of {source} are disabled.")
+    return nlp
 
 
-def _read_config(source: str, overrides: dict[str, Any]) -> Config:
+def find_config(source: str) -> Path:
+    """Find the config file of a pipeline.
+
+    source (str): Path of a config file, of a saved pipeline's folder, or the name of
+        an installed pipeline package.
+    RETURNS (Path): The file.
+    RAISES (InstaNERError): If there is none.
+    """
     path = _find(source)
     config_path = path / "config.cfg" if path.is_dir() else path
     if not config_path.is_file():
@@ -134,20 +172,27 @@ def _read_config(source: str, overrides: dict[str, Any]) -> Config:
             f"{source} is no spaCy pipeline: {config_path} is missing. Give a config "
             "file, the folder of a saved pipeline, or the name of an installed one."
         )
+    return config_path
+
+
+def _read_config(source: str, overrides: dict[str, Any]) -> Config:
+    config_path = find_config(source)
     try:
         config = util.load_config(config_path, overrides=overrides, interpolate=False)
         config.interpolate()
     except (ValueError, ConfigValidationError) as err:
-        raise InstaNERError(f"{config_path}: {_one_line(err)}") from err
+        raise InstaNERError(f"{config_path}: {one_line(err)}") from err
     return config
 
 
 def _find(source: str) -> Path:
     if util.is_package(source):
         try:
-            return Path(util.get_package_path(source))
+            package = Path(util.get_package_path(source))
         except ImportError:  # a package whose module has another name
-            pass
+            package = Path()
+        for config_path in package.glob(f"{source}-*/config.cfg"):
+            return config_path.parent
     path = Path(source)
     if not path.exists():
         raise InstaNERError(
@@ -156,6 +201,7 @@ def _find(source: str) -> Path:
     return path
 
 
-def _one_line(err: BaseException) -> str:
+def one_line(err: BaseException) -> str:
+    """RETURNS (str): Another library's message in one line, cut where it is long."""
     line = " ".join(str(err).split())
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} …"

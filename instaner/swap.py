@@ -10,15 +10,13 @@ from spacy import util
 from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy_llm.registry import registry
-from spacy_llm.ty import supports_sharding
 from thinc.api import Config
 
 from .errors import InstaNERError
 from .files import write_whole
-from .pipeline import get_llm_names, load_pipeline, read_config
+from .pipeline import get_llm_names, load_pipeline, read_config, sets_ents
 
 _TRAINED = ("ner", "beam_ner")  # factories of trained components that set entities
-_EMPTY_ANSWERS = ("", "{}", "[]", "No entities")
 
 
 class Contract(NamedTuple):
@@ -74,6 +72,8 @@ def swap(
         raise InstaNERError(
             f"{output} exists and is no spaCy pipeline. Give a new folder."
         )
+    if any(output.resolve() == Path(path).resolve() for path in (pipeline, student)):
+        raise InstaNERError(f"{output} is what is read. Give another output.")
     config = read_config(pipeline)
     llm_name = _get_llm_name(config, pipeline)
     trained = load_pipeline(student)
@@ -85,7 +85,7 @@ def swap(
             f'"{trained.lang}". Train a student for "{base.lang}".'
         )
     task = _make_task(config, llm_name)
-    if not _sets_ents(task, trained):
+    if not sets_ents(task, trained):
         raise InstaNERError(
             f"The llm component {llm_name} of {pipeline} does not set entities "
             f"({config['components'][llm_name]['task'].get('@llm_tasks')}), so a ner "
@@ -101,7 +101,7 @@ def swap(
     ) and _get_bytes(base) == _get_bytes(trained)
     names = list(config["nlp"]["pipeline"])
     _insert(base, trained, ner_name, name, names, llm_name, pipeline)
-    with write_whole(output) as part:
+    with write_whole(output, holds=["*"]) as part:
         base.to_disk(part)
         result = util.load_model(part)
         before = load_pipeline(pipeline, exclude=[llm_name])
@@ -167,23 +167,6 @@ def _make_task(config: Config, llm_name: str) -> Any:
             f"The task of the llm component {llm_name} cannot be made, so its labels "
             f"are not known: {' '.join(str(err).split())}"
         ) from err
-
-
-def _sets_ents(task: Any, nlp: Language) -> bool:
-    """Find out by giving the task an answer without entities to read."""
-    failed = 0
-    for answer in _EMPTY_ANSWERS:
-        doc = nlp.make_doc("A text without entities.")
-        docs: Any = [[doc]] if supports_sharding(task) else [doc]
-        try:
-            (read,) = task.parse_responses(docs, [[answer]])
-        except Exception:
-            failed += 1
-            continue
-        if read.has_annotation("ENT_IOB"):
-            return True
-    # A task that reads none of them, but has labels, may well set entities.
-    return failed == len(_EMPTY_ANSWERS) and bool(getattr(task, "labels", ()))
 
 
 def _get_examples(lang: str) -> list[str]:
@@ -268,13 +251,20 @@ def _compare(
     found: list[list[tuple]] = [[] for _ in texts]
     compared = []
     for other, pipe in after.pipeline:
-        docs = [pipe(doc) for doc in docs]
+        try:
+            docs = [pipe(doc) for doc in docs]
+            if other != name:
+                expected = [before.get_pipe(other)(doc) for doc in expected]
+        except Exception as err:  # whatever a component of one's own raises
+            raise InstaNERError(
+                f"The component {other} fails on the texts to compare "
+                f"({type(err).__name__}: {err}). Nothing was written."
+            ) from err
         if other == name:
             found = [_get_offsets(doc) for doc in docs]
             for old, new in zip(expected, docs, strict=True):
                 old.set_ents([_copy(ent, old) for ent in new.ents])
             continue
-        expected = [before.get_pipe(other)(doc) for doc in expected]
         for old, new in zip(expected, docs, strict=True):
             if not _are_equal(old, new):
                 raise InstaNERError(

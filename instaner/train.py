@@ -8,13 +8,13 @@ from spacy.language import Language
 from spacy.training.initialize import init_nlp
 from spacy.training.loop import train as train_nlp
 from spacy.vocab import Vocab
-from thinc.api import Config
+from thinc.api import Config, ConfigValidationError
 
 from .corpus import read_docs
 from .encoders import find_encoder
 from .errors import InstaNERError
 from .files import write_whole
-from .pipeline import read_config
+from .pipeline import one_line, read_config
 
 _TRANSFORMERS = "spacy-transformers."
 
@@ -47,9 +47,12 @@ def train(
     if progress and "progress_bar" in config.get("training", {}).get("logger", {}):
         values["training.logger.progress_bar"] = "train"
     config = util.load_config(config_path, overrides=values, interpolate=False)
-    with write_whole(output) as part:
+    with write_whole(output, holds=["model-best", "model-last"]) as part:
         part.mkdir()
-        nlp = init_nlp(config, use_gpu=gpu_id)
+        try:
+            nlp = init_nlp(config, use_gpu=gpu_id)
+        except (ConfigValidationError, ImportError, OSError, ValueError) as err:
+            raise InstaNERError(f"{config_path}: {one_line(err)}") from err
         nlp, _ = train_nlp(nlp, part, use_gpu=gpu_id)
     return nlp
 

@@ -3,6 +3,7 @@ command without outputs again each time."""
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import typer
@@ -13,9 +14,14 @@ from instaner.files import write_whole
 
 def debug_data(config: Path, train: Path, dev: Path, output: Path) -> None:
     """Look for problems in corpora."""
-    command = [sys.executable, "-m", "spacy", "debug", "data", str(config)]
-    command += ["--paths.train", str(train), "--paths.dev", str(dev), "--no-format"]
-    result = subprocess.run(command, capture_output=True, text=True)
+    spacy = [sys.executable, "-m", "spacy"]
+    with tempfile.TemporaryDirectory() as folder:
+        filled = f"{folder}/config.cfg"  # it wants every default written out
+        fill = [*spacy, "init", "fill-config", str(config), filled]
+        subprocess.run(fill, check=True, capture_output=True)
+        command = [*spacy, "debug", "data", filled, "--no-format"]
+        command += ["--paths.train", str(train), "--paths.dev", str(dev)]
+        result = subprocess.run(command, capture_output=True, text=True)
     sys.stdout.write(result.stdout)
     if not result.stdout:
         msg.fail(f"spacy debug data failed: {result.stderr.strip()[-500:]}", exits=1)

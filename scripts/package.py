@@ -8,9 +8,11 @@ import typer
 from spacy.cli.package import package
 from wasabi import msg
 
+from instaner.cli._util import one_line_errors
 from instaner.files import check_exists, write_whole
 
 
+@one_line_errors
 def main(
     model: Path,
     output: Path,
@@ -23,7 +25,10 @@ def main(
     check_exists(model / "meta.json", "Model")
     meta = srsly.read_json(model / "meta.json")
     meta.update(description=description, license=license)
-    with tempfile.TemporaryDirectory() as folder, write_whole(output) as part:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        write_whole(output, holds=[f"*_{name}-*"]) as part,
+    ):
         meta_path = Path(folder) / "meta.json"
         srsly.write_json(meta_path, meta)
         part.mkdir(parents=True)

@@ -17,8 +17,8 @@ from instaner.files import (
 )
 
 
-def _fail_after_writing(path: Path) -> None:
-    with write_whole(path) as part:
+def _fail_after_writing(path: Path, *, holds: list[str] | None = None) -> None:
+    with write_whole(path, holds=holds) as part:
         part.write_text("half", "utf8")
         raise KeyboardInterrupt
 
@@ -91,7 +91,7 @@ def test_write_whole_replaces_a_file(tmp_path: Path) -> None:
 def test_write_whole_replaces_a_folder(tmp_path: Path) -> None:
     path = tmp_path / "folder"
     for name in ("one", "two"):
-        with write_whole(path) as part:
+        with write_whole(path, holds=["one"]) as part:
             part.mkdir()
             (part / name).touch()
     assert [file_.name for file_ in path.iterdir()] == ["two"]
@@ -112,8 +112,19 @@ def test_write_whole_keeps_the_old_folder_on_failure(tmp_path: Path) -> None:
     path.mkdir()
     (path / "old").touch()
     with pytest.raises(KeyboardInterrupt):
-        _fail_after_writing(path)
+        _fail_after_writing(path, holds=["old"])
     assert [file_.name for file_ in path.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize("holds", [None, ["*.spacy"]])
+def test_write_whole_replaces_no_folder_of_another_kind(
+    holds: list[str] | None, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(InstaNERError, match=r"holds thesis\.txt"):
+        with write_whole(tmp_path, holds=holds):
+            pass
+    assert (tmp_path / "thesis.txt").exists()
 
 
 def test_write_whole_starts_anew_after_a_killed_run(tmp_path: Path) -> None:

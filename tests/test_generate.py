@@ -168,7 +168,7 @@ def test_brief_that_lacks_what_the_template_asks_for_is_named(
     make_generator: MakeGenerator, write_rows: WriteRows, tmp_path: Path
 ) -> None:
     brief = {"id": "b", "author": "a cook"}
-    with pytest.raises(InstaNERError, match="the brief b cannot be made: .*topic"):
+    with pytest.raises(InstaNERError, match="Brief b: The prompt cannot .*topic"):
         generate(
             make_generator((_BRIEF, "1. A wok.")),
             write_rows(brief),

@@ -189,6 +189,8 @@ def test_saved_pipeline_with_own_tok2vec_keeps_its_results(
         },
     )
     base.to_disk(tmp_path / "base")
+    with pytest.raises(InstaNERError, match="is what is read"):
+        swap(str(tmp_path / "base"), student, tmp_path / "base", texts=TEXTS)
     contract = swap(str(tmp_path / "base"), student, tmp_path / "out", texts=TEXTS)
     nlp = spacy.load(tmp_path / "out")
     assert nlp.pipe_names == ["tok2vec", "tagger", "ner", "entity_ruler"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import typer
+from click import NoSuchOption
 from spacy.cli._util import parse_config_overrides
 from spacy.util import import_file
 from wasabi import Printer
@@ -43,15 +44,26 @@ def one_line_errors(function: _Function) -> _Function:
             sys.stderr.write(f"{_errors.fail(' '.join(str(err).split()))}\n")
             raise SystemExit(1) from err
         except KeyboardInterrupt as err:
-            sys.stderr.write(f"{_errors.warn('Stopped. Nothing was written.')}\n")
+            sys.stderr.write(f"{_errors.warn('Stopped.')}\n")
             raise SystemExit(130) from err
 
     return run  # type: ignore[return-value]
 
 
 def get_overrides(ctx: typer.Context) -> dict[str, Any]:
-    """RETURNS (Dict[str, Any]): Config overrides by dotted name."""
-    return parse_config_overrides(list(ctx.args))
+    """Get config overrides from the options that a command does not know.
+
+    ctx (typer.Context): Context of the command.
+    RETURNS (Dict[str, Any]): Values by dotted name.
+    RAISES (InstaNERError): On an option that is no dotted name.
+    """
+    try:
+        return parse_config_overrides(list(ctx.args))
+    except NoSuchOption as err:
+        raise InstaNERError(
+            f"{err.option_name} is no option of this command, nor a config value, "
+            "which is given as --section.key. See --help."
+        ) from err
 
 
 def import_code(path: Path | None) -> None:

@@ -6,7 +6,7 @@ import typer
 
 from ..annotate import Summary, annotate
 from ..files import write_meta
-from ..pipeline import load_teacher
+from ..pipeline import find_config, load_teacher
 from ..tasks.grounding import Status
 from ..vote import Standing
 from ._util import (
@@ -42,7 +42,7 @@ def annotate_cli(
         output,
         **summary.to_json(),
         samples=samples,
-        config=config,
+        config=find_config(str(config)),
         overrides=overrides,
         llm=llm,
         seconds=round(time.perf_counter() - start, 1),

@@ -50,8 +50,10 @@ def _evaluate(source: str, gold: Path, *, llm: str | None) -> dict[str, Any]:
     sha256 = hash_file(gold)
     if source.endswith(".json"):
         return _read_result(Path(source), gold, sha256)
-    has_llm = bool(llm and get_llm_names(read_config(source)))
-    nlp = load_teacher(source, llm=llm) if has_llm else load_pipeline(source)
+    if get_llm_names(read_config(source)):
+        nlp = load_teacher(source, llm=llm)
+    else:
+        nlp = load_pipeline(source)
     return {
         **evaluate(nlp, gold),
         "source": source,
@@ -79,7 +81,9 @@ def _read_result(path: Path, gold: Path, sha256: str) -> dict[str, Any]:
 
 def _split_name(system: str) -> tuple[str, str]:
     name, equals, source = system.partition("=")
-    return (name, source) if equals else (Path(system).stem, system)
+    if not equals or Path(system).exists():
+        return Path(system).stem, system
+    return name, source
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:

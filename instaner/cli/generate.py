@@ -5,7 +5,7 @@ import typer
 
 from ..files import write_meta
 from ..generate import generate
-from ..pipeline import load_teacher
+from ..pipeline import find_config, load_teacher
 from ..tasks.grounding import Status
 from ._util import (
     CODE_HELP,
@@ -46,7 +46,7 @@ def generate_cli(
         briefs=n_briefs,
         texts=n_texts,
         statuses=statuses,
-        config=config,
+        config=find_config(str(config)),
         overrides=overrides,
         seconds=round(time.perf_counter() - start, 1),
     )

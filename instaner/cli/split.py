@@ -5,7 +5,7 @@ import spacy
 from ..corpus import split
 from ..errors import InstaNERError
 from ..files import write_meta
-from ._util import Arg, Opt, msg, one_line_errors
+from ._util import Arg, Opt, msg, one_line_errors, print_examples
 
 
 @one_line_errors
@@ -31,6 +31,12 @@ def split_cli(
         f"{counts.test} gold texts to test on; no training text is, or nearly is, "
         "one of them"
     )
+    if counts.leaks:
+        msg.warn(
+            f"{len(counts.leaks)} texts were left out: they are, or nearly are, a test "
+            "text"
+        )
+        print_examples(f"{text} is test text {test}" for text, test in counts.leaks)
     if counts.duplicates:
         msg.text(f"{counts.duplicates} texts were left out: they repeat another")
     if counts.disputed:

@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from ..files import write_meta
+from ..pipeline import find_config
 from ..train import train
 from ._util import (
     CODE_HELP,
@@ -40,7 +41,7 @@ def train_cli(
     )
     write_meta(
         output,
-        config=config,
+        config=find_config(str(config)),
         overrides=overrides,
         gpu_id=gpu_id,
         seed=nlp.config["training"]["seed"],

@@ -46,6 +46,8 @@ def _read_texts(interactive: bool) -> Iterator[str]:
             line = input(_PROMPT) if interactive else sys.stdin.readline()
         except EOFError:
             return
+        except UnicodeDecodeError as err:
+            raise InstaNERError(f"Standard input is not UTF-8 ({err}).") from err
         if not line.strip():
             if interactive or not line:
                 return

@@ -16,6 +16,8 @@ TEXTS = "instaner_texts"
 DEFAULT_TEMPLATE = Path(__file__).with_name("generate.jinja").read_text("utf8")
 
 _MARK = re.compile(r"\[([^\[\]]+)\]\(([^()]*)\)")
+# What a mark leaves that could not be read: nested, unclosed, or with a space.
+_BROKEN = re.compile(r"\]\s*\(|\[\[|\]\]")
 _NUMBERED = re.compile(r"\s*\d+\s*[.):]\s+(?P<text>.*\S)")
 
 
@@ -64,7 +66,8 @@ def read_texts(
     answer (str): The answer.
     labels (Iterable[str]): Known labels.
     RETURNS (Tuple[List[MarkedText], List[Reading]]): The texts, and what became of each
-        mark, and of each line without a number.
+        mark, and of each line that was left out: without a number, or with a broken
+        mark.
     """
     texts = []
     readings = []
@@ -72,6 +75,9 @@ def read_texts(
         match = _NUMBERED.fullmatch(line.rstrip())
         if match is not None:
             text, marks = read_marks(match["text"], labels)
+            if _BROKEN.search(text.text):
+                readings.append(Reading(Status.UNREADABLE, match["text"], ""))
+                continue
             texts.append(text)
             readings.extend(marks)
         elif line.strip() or not answer.strip():
@@ -121,8 +127,8 @@ class GenerateTask:
                 )
             except jinja2.TemplateError as err:
                 raise InstaNERError(
-                    f"The prompt for the brief {brief.get('id')} cannot be made: {err}."
-                    " Give the brief what the template asks for."
+                    f"The prompt cannot be made ({err}). Give the brief what the "
+                    "template asks for."
                 ) from err
             yield [prompt], [doc]
 

@@ -97,15 +97,17 @@ def reduce_shards(task: NERTask, shards: Iterable[Doc]) -> Doc:
     return doc
 
 
-def adopt(task: Any) -> None:
+def adopt(task: Any) -> Any:
     """Have spacy-llm's own NER v3 task read its answers as instaner.NER.v1 does: it
     asks the same prompt, but drops silently what it cannot read.
 
     task (Any): Task of an llm component. One with a parser of its own is left alone.
+    RETURNS (Any): The task.
     """
     if isinstance(task, NERTask) and task._parse_responses is parse_responses_cot:
         task._parse_responses = parse_responses
         task._shard_reducer = reduce_shards
+    return task
 
 
 def make_ner_task(
@@ -139,7 +141,13 @@ def make_ner_task(
     raw_examples = list((examples() if callable(examples) else examples) or [])
     _check_labels(label_definitions or {}, names, "label_definitions")
     for example in raw_examples:
-        used = (s["label"] for s in example.get("spans", []) if s.get("is_entity"))
+        try:
+            used = [s["label"] for s in example["spans"] if s["is_entity"]]
+        except (KeyError, TypeError) as err:
+            raise InstaNERError(
+                f"An example has no text and spans as spacy.NER.v3 wants them: "
+                f'"{str(example)[:100]}". Mend it.'
+            ) from err
         _check_labels(used, names, f'the example "{example.get("text", "")[:60]}"')
     task: NERTask = make_ner_task_v3(
         parse_responses=parse_responses,

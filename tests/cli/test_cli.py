@@ -251,3 +251,62 @@ def test_killed_run_leaves_what_was_there(
     chat_server.behave = kill
     assert process.wait(60) == -9
     assert Path("out/00000.spacy").read_bytes() == b"earlier"
+
+
+def test_saved_pipeline_is_a_teacher(
+    chat_server: ChatServer, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    chat_server.behave = lambda body: complete("1. Salmon | True | DISH | fish")
+    monkeypatch.setenv("OPENAI_BASE_URL", chat_server.url)
+    nlp = spacy.blank("en")
+    config = {
+        "task": {"@llm_tasks": "spacy.NER.v3", "labels": "DISH"},
+        "model": {"@llm_models": "instaner.Chat.v1", "name": "m"},
+    }
+    nlp.add_pipe("llm", config=config)
+    nlp.to_disk("teacher")
+    result = run("annotate", "teacher", "texts.jsonl", "out")
+    assert result.exit_code == 0, result.output
+    assert json.loads(Path("out.meta.json").read_text("utf8"))["texts"] == 1
+
+
+def test_teacher_that_sets_no_entities(run: Run) -> None:
+    path = Path("configs/teacher_live.cfg")
+    text = path.read_text("utf8").replace("instaner.NER.v1", "spacy.TextCat.v3")
+    start, end = text.index("description"), text.index("[components.llm.model]")
+    path.write_text(text[:start] + text[end:], "utf8")
+    result = run("annotate", str(path), "texts.jsonl", "out")
+    _check_one_line(result, "No llm component of the teacher sets entities")
+
+
+def test_output_that_holds_something_else(run: Run) -> None:
+    args = ("generate", "configs/generator.cfg", "assets/briefs.jsonl", "configs")
+    _check_one_line(run(*args), "would be replaced", ".cfg")
+    assert Path("configs/teacher.cfg").exists()
+
+
+def test_brief_of_a_prompt_that_is_not_recorded(run: Run) -> None:
+    path = Path("assets/briefs.jsonl")
+    path.write_text(path.read_text("utf8").replace("breakfast", "brunch"), "utf8")
+    result = run("generate", "configs/generator.cfg", str(path), "out.jsonl")
+    _check_one_line(result, "Brief train-01: No answer", "SHA-256")
+
+
+@pytest.mark.parametrize(
+    "args", [("--training.max_steps", "many"), ("--nlp.lang", "tlh"), ("--what", "1")]
+)
+def test_training_settings_that_cannot_be(args: tuple[str, str], run: Run) -> None:
+    result = run("train", "configs/student_cnn.cfg", "out", *_write_corpus(), *args)
+    _check_one_line(result)
+    assert not Path("out").exists()
+
+
+def test_students_take_the_tokenizer_of_their_language(run: Run) -> None:
+    steps = ("--training.max_steps", "1", "--training.eval_frequency", "1")
+    args = ("train", "configs/student_cnn.cfg", "out", *_write_corpus(), *steps)
+    result = run(*args, "--nlp.lang", "zh")
+    assert result.exit_code == 0, result.output
+    text = "我喜欢豆腐"
+    expected = [token.text for token in spacy.blank("zh").make_doc(text)]
+    found = [token.text for token in spacy.load("out/model-best").make_doc(text)]
+    assert found == expected != [text]

@@ -168,3 +168,17 @@ def test_broken_template_is_named(tmp_path: Path) -> None:
     path.write_text("{% for %}", "utf8")
     with pytest.raises(InstaNERError, match=r"mine\.jinja is no Jinja2 template"):
         make_generate_task(_DEFINITIONS, template=path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I love my [wok](EQUIPMENT for real",
+        "Use a [pan] (EQUIPMENT) daily",
+        "[[pad thai](DISH)](DISH) good",
+    ],
+)
+def test_text_with_a_broken_mark_is_left_out_and_counted(text: str) -> None:
+    texts, readings = read_texts(f"1. {text}\n2. Fine.", _DEFINITIONS)
+    assert [marked.text for marked in texts] == ["Fine."]
+    assert [reading.status for reading in readings] == [Status.UNREADABLE]
