@@ -1,6 +1,8 @@
 """Draw docs/run.svg for the README: the comparison of the last run, and the student at
 work, as the commands print them."""
 
+import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ from rich.text import Text
 from instaner.files import write_whole
 
 METRICS = "training/metrics"
-TEXT = "I sear tofu in a wok, then toss it into the pad thai with fish sauce."
+TEXT = "I sear tofu in a wok for pad thai with fish sauce."
 
 
 def run(*args: str, stdin: str = "") -> str:
@@ -29,14 +31,16 @@ def main(output: Path = Path("docs/run.svg")) -> None:
     names = ("teacher", "student", "student_cnn")
     systems = [f"{name}={METRICS}/{name}.json" for name in names]
     table = run("evaluate", *systems, "--gold", "corpus/test.spacy")
-    console = Console(record=True, width=92, quiet=True)
+    console = Console(record=True, width=84, file=io.StringIO())
     console.print(Text("$ make run", style="bold"))
     console.print(Text("…"))
     console.print(Text(table))
     console.print(Text(f'\n$ echo "{TEXT}" | instaner try', style="bold"))
     console.print(Text(run("try", stdin=TEXT)))
     with write_whole(output) as part:
-        console.save_svg(str(part), title="InstaNER")
+        svg = console.export_svg(title="InstaNER")
+        # Fonts are the reader's own: the picture fetches nothing.
+        part.write_text(re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL), "utf8")
 
 
 if __name__ == "__main__":

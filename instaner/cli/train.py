@@ -44,7 +44,7 @@ def train_cli(
         config=find_config(str(config)),
         overrides=overrides,
         gpu_id=gpu_id,
-        seed=nlp.config["training"]["seed"],
+        seed=nlp.config.interpolate()["training"]["seed"],
         seconds=round(time.perf_counter() - start, 1),
     )
     msg.good(f"Student: {output / 'model-best'}")
