@@ -115,7 +115,10 @@ def _print_comparison(comparison: dict[str, Any], gold: Path) -> None:
     first = next(iter(systems.values()))
     msg.text(f"On {first['texts']} texts of {gold}:")
     msg.table(
-        rows, header=("score", *systems), divider=True, aligns=["l", *"r" * len(systems)]
+        rows,
+        header=("score", *systems),
+        divider=True,
+        aligns=["l", *"r" * len(systems)],
     )
     if any(r.get("prompt_tokens_estimated") for r in systems.values()):
         msg.text("* estimated from the prompts' length")
