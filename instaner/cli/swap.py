@@ -1,6 +1,7 @@
 from pathlib import Path
 
-from ..files import get_field, read_jsonl
+from ..files import get_field, read_jsonl, write_meta
+from ..pipeline import find_config
 from ..swap import Contract, swap
 from ._util import CODE_HELP, Arg, Opt, import_code, msg, one_line_errors
 
@@ -31,6 +32,13 @@ def swap_cli(
         output,
         keep_name=keep_name,
         texts=None if texts is None else _read_samples(texts),
+    )
+    write_meta(
+        output,
+        config=find_config(pipeline),
+        pipeline=pipeline,
+        student=student,
+        contract=contract._asdict(),
     )
     _print_contract(contract, output)
 

@@ -310,3 +310,17 @@ def test_students_take_the_tokenizer_of_their_language(run: Run) -> None:
     expected = [token.text for token in spacy.blank("zh").make_doc(text)]
     found = [token.text for token in spacy.load("out/model-best").make_doc(text)]
     assert found == expected != [text]
+
+
+def test_swap_says_and_keeps_what_it_found(run: Run) -> None:
+    nlp = spacy.blank("en")
+    nlp.add_pipe("ner").add_label("DISH")
+    nlp.initialize()
+    nlp.to_disk("student")
+    args = ("swap", "configs/pipeline.cfg", "--student", "student", "--output", "out")
+    result = run(*args)
+    assert result.exit_code == 0, result.output
+    assert "labels the student does not know: EQUIPMENT, INGREDIENT" in result.stdout
+    assert "order: sentencizer → ner → merge_entities" in result.stdout
+    meta = json.loads(Path("out.meta.json").read_text("utf8"))
+    assert meta["contract"]["missing"] == ["EQUIPMENT", "INGREDIENT"]
