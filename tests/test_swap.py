@@ -9,6 +9,7 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
 from spacy_llm.util import assemble
+from thinc.api import fix_random_seed
 
 from instaner.errors import InstaNERError
 from instaner.swap import swap
@@ -74,6 +75,7 @@ def _write_pipeline(
 
 
 def _train_student(path: Path, *, lang: str = "en", listener: bool = False) -> str:
+    fix_random_seed(0)
     nlp = spacy.blank(lang)
     if listener:
         tok2vec = {
@@ -99,7 +101,7 @@ def _train_student(path: Path, *, lang: str = "en", listener: bool = False) -> s
     doc = nlp.make_doc(TEXTS[0])
     example = Example.from_dict(doc, {"entities": golds})
     optimizer = nlp.initialize(lambda: [example])
-    for _ in range(15):
+    for _ in range(40):
         nlp.update([example], sgd=optimizer)
     nlp.to_disk(path)
     return str(path)
