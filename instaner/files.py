@@ -110,7 +110,7 @@ def write_whole(path: Path, *, holds: Iterable[str] | None = None) -> Iterator[P
         _remove(left_over)
     try:
         yield part
-    except BaseException:
+    except BaseException:  # Ctrl-C too; it goes on to the caller
         _remove(part)
         raise
     if path.is_dir():  # a folder cannot be replaced in one step

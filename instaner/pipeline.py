@@ -150,10 +150,13 @@ def load_teacher(
             )
         values.update({f"components.{n}.model.name": llm for n in named})
     nlp = load_pipeline(source, overrides=values)
-    for _, component in get_llms(nlp):
+    llms = get_llms(nlp)
+    if not llms:
+        raise InstaNERError(
+            f"All llm components of {source} are disabled. Enable one in its config."
+        )
+    for _, component in llms:
         adopt(component.task)
-    if not get_llms(nlp):
-        raise InstaNERError(f"All llm components of {source} are disabled.")
     return nlp
 
 
