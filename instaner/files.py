@@ -1,6 +1,7 @@
 """Reading lines and writing outputs: what is bad is named, nothing is half-written."""
 
 import hashlib
+import json
 import platform
 import shutil
 from collections.abc import Iterable, Iterator
@@ -21,6 +22,8 @@ _PACKAGES = (
     "torch",
     "transformers",
     "openai",
+    "genai-prices",
+    "ecologits",
 )
 
 
@@ -47,8 +50,10 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         for number, raw in enumerate(file_, 1):
             try:
                 line = raw.decode("utf-8-sig").strip()
-                row = srsly.json_loads(line) if line else None
-            except ValueError as err:  # of which UnicodeDecodeError is one
+                row = json.loads(line) if line else None
+                if "\\u" in line:  # half of a surrogate pair cannot be written
+                    json.dumps(row, ensure_ascii=False).encode("utf8")
+            except (RecursionError, ValueError) as err:  # UnicodeErrors too
                 raise InstaNERError(
                     f"{path}, line {number}: broken JSON ({err}). "
                     "Mend or remove the line."
