@@ -11,7 +11,7 @@ import srsly
 from spacy.language import Language
 from spacy.vocab import Vocab
 
-from instaner.llm.replay import hash_prompt
+from instaner.llm.store import hash_prompt
 
 from .server import ChatServer, serve
 

@@ -1,128 +1,246 @@
+import logging
 import os
-import re
-from collections import Counter
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Iterable
+from collections import Counter, deque
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, Future, wait
+from pathlib import Path
+from threading import BoundedSemaphore
+from typing import Any, Callable, Iterable
 
 from ..errors import InstaNERError
+from .client import ANSWER_LIMITS, Client, Settings, count_usage, get_answer_limit
+from .store import (
+    Failure,
+    Reason,
+    Request,
+    Response,
+    Store,
+    check_response,
+    make_messages,
+)
 
-if TYPE_CHECKING:
-    import openai
+logger = logging.getLogger(__name__)
+
+_AHEAD = 32  # answers, for each that is on its way, that may wait for an earlier one
+_MOST_CONNECTIONS = 1000  # of the SDK's pool
+_GRACE = 5.0  # seconds for the answers on their way when nothing more can be asked
+
+Outcome = Response | Failure
 
 
 class Chat:
     """A model behind any server that speaks OpenAI's chat completions.
 
-    sample (int): Which of several answers to a prompt is asked for, from 0. A server
-        draws each answer anew, so this only names the request.
-    usage (Counter[str]): Requests, prompt_tokens and completion_tokens so far, as the
-        server reports them.
+    settings (Settings): Where and how it is asked.
+    params (Dict[str, Any]): Passed on with each request.
+    context_length (Optional[int]): Tokens of the longest prompt: spacy-llm splits
+        longer texts.
+    system_message (bool): Send the constant part of a prompt as a system message.
+    store (Optional[Store]): Where answers are kept: what is there is not asked again.
+        It can be set later.
+    asked (Counter[str]): What the answers took that were asked for; see
+        client.count_usage.
+    recalled (Counter[str]): What those took, when they were asked for, that came out of
+        the store.
     """
 
     def __init__(
         self,
-        name: str,
+        settings: Settings,
         *,
-        base_url: str | None,
-        key_variable: str,
         params: dict[str, Any],
-        max_retries: int,
-        timeout: float,
+        context_length: int | None,
+        system_message: bool,
+        store: Store | None,
     ) -> None:
-        self.name = name
-        self.base_url = base_url
-        self.key_variable = key_variable
+        self.settings = settings
         self.params = params
-        self.max_retries = max_retries
-        self.timeout = timeout
-        self.sample = 0
-        self.usage: Counter[str] = Counter()
+        self.context_length = context_length
+        self.system_message = system_message
+        self._store = store
+        self.asked: Counter[str] = Counter()
+        self.recalled: Counter[str] = Counter()
+        self._failures: dict[str, Failure] = {}
+        self._start()
 
-    @cached_property
-    def _client(self) -> "openai.OpenAI":
-        # Made at the first request: a pipeline can be loaded without a key, and the
-        # commands do not wait for an import that most of them do not need.
-        import openai
+    def _start(self) -> None:
+        self._process = os.getpid()
+        self._client: Client | None = None
+        self._slots = BoundedSemaphore(self.settings.max_concurrency)
+        self._on_the_way: dict[str, Future[Outcome]] = {}
 
-        key = os.environ.get(self.key_variable)
-        if not key:
-            raise InstaNERError(
-                f"No API key for {self.name}: set the environment variable "
-                f"{self.key_variable} (to any word, if your server needs no key)."
-            )
-        try:
-            return openai.OpenAI(
-                api_key=key,
-                base_url=self.base_url,  # None: OPENAI_BASE_URL, then OpenAI itself
-                max_retries=self.max_retries,
-                timeout=self.timeout,
-            )
-        except Exception as err:  # the InvalidURL of the SDK's HTTP library
-            raise InstaNERError(
-                f"The address of {self.name} cannot be used ({err}). Mend "
-                "OPENAI_BASE_URL or the config's base_url."
-            ) from err
+    @property
+    def store(self) -> Store | None:
+        return self._store
+
+    @store.setter
+    def store(self, store: Store | None) -> None:
+        self._store = store
+        self._client = None
+
+    @property
+    def name(self) -> str:
+        """RETURNS (str): Name of the model, as the server knows it."""
+        return self.settings.name
+
+    def __getstate__(self) -> dict[str, Any]:
+        # For nlp.pipe(n_process=…): each process has its own connections.
+        own = ("_client", "_slots", "_on_the_way")
+        return {k: v for k, v in self.__dict__.items() if k not in own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._start()
 
     def __call__(self, prompts: Iterable[Iterable[str]]) -> Iterable[Iterable[str]]:
-        """Ask for the answers to prompts, lazily and in order.
+        """Ask for the answers to prompts, max_concurrency at a time. Prompts are taken
+        as there is room for them, and answers given in their order.
 
         prompts (Iterable[Iterable[str]]): Prompts of the shards of each doc.
-        YIELDS (Iterable[str]): Answers to the shards of each doc.
-        RAISES (InstaNERError): Without a key, and when the server refuses, cannot be
-            reached, or answers with something else than a chat completion.
+        YIELDS (Iterable[str]): Answers to the shards of each doc. One that is filtered,
+            cut or empty is given as far as it goes, with a warning in the log.
+        RAISES (InstaNERError): Without a key, and when nothing more can be asked.
         """
-        for shards in prompts:
-            yield [self._ask(prompt) for prompt in shards]
-
-    def _ask(self, prompt: str) -> str:
-        client = self._client
-        import openai
-
+        ahead = self.settings.max_concurrency * _AHEAD
+        queue: deque[list[Future[Outcome]]] = deque()
+        self._begin()
         try:
-            completion = client.chat.completions.create(
-                model=self.name,
-                messages=[{"role": "user", "content": prompt}],
-                extra_body=self.params,  # whatever the server takes
-            )
-            answer, usage = _read_completion(completion)
-        except openai.APIConnectionError as err:
-            raise InstaNERError(
-                f"{client.base_url} cannot be reached ({err}). Check the network, and "
-                "the address in OPENAI_BASE_URL or the config's base_url."
-            ) from err
-        except openai.APIError as err:
-            raise InstaNERError(
-                f"{client.base_url} refused a request to {self.name}: "
-                f"{_hide(client.api_key, ' '.join(err.message.split()))}"
-            ) from err
-        except (AttributeError, LookupError, TypeError, ValueError) as err:
-            raise InstaNERError(
-                f"{client.base_url} did not answer with a chat completion ({err}). "
-                "Check that the address is that of an OpenAI-compatible server, "
-                "which often ends in /v1."
-            ) from err
-        self.usage.update(usage, requests=1)
-        return answer
+            for shards in prompts:
+                queue.append([self._submit(prompt, 0) for prompt in shards])
+                while queue and (
+                    len(queue) > ahead or all(future.done() for future in queue[0])
+                ):
+                    yield [self._get_text(future) for future in queue.popleft()]
+            while queue:
+                yield [self._get_text(future) for future in queue.popleft()]
+        except (InstaNERError, KeyboardInterrupt):
+            self._end()
+            raise
 
+    def fetch(
+        self,
+        requests: Iterable[tuple[str, int]],
+        *,
+        on_answer: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Ask for all answers that are not stored, max_concurrency at a time, in any
+        order, and store each as it arrives. Recall gives them then.
 
-def _read_completion(completion: Any) -> tuple[str, dict[str, int]]:
-    # The SDK does not check what a server sends against its types.
-    answer = completion.choices[0].message.content
-    usage = {
-        name: getattr(completion.usage, name) or 0
-        for name in ("prompt_tokens", "completion_tokens")
-        if completion.usage is not None
-    }
-    if not isinstance(answer, str | None):
-        raise TypeError(f"its content is of type {type(answer).__name__}")
-    if not all(isinstance(count, int) for count in usage.values()):
-        raise TypeError("its usage is not in whole numbers")
-    return answer or "", usage
+        requests (Iterable[Tuple[str, int]]): Prompts, and which of several answers to
+            each is asked for, from 0. They are taken as there is room for them.
+        on_answer (Callable[[], object]): Called for each request that is done.
+        RAISES (InstaNERError): Without a key, and when nothing more can be asked.
+        """
+        self._begin()
+        try:
+            for prompt, sample in requests:
+                future = self._submit(prompt, sample)
+                future.add_done_callback(lambda _: on_answer())
+            while on_the_way := list(self._on_the_way.values()):
+                self._check()
+                wait(on_the_way, return_when=FIRST_EXCEPTION)
+            self._check()
+        except (InstaNERError, KeyboardInterrupt):
+            self._end()
+            raise
 
+    def recall(self, prompt: str, sample: int) -> Outcome:
+        """Get an answer that was fetched.
 
-def _hide(key: str, message: str) -> str:
-    # Some servers quote the key that they refuse. Whole words: it may be any word.
-    return re.sub(rf"(?<!\w){re.escape(key)}(?!\w)", "…", message)
+        prompt (str): The prompt.
+        sample (int): Which of several answers, from 0.
+        RETURNS (Union[Response, Failure]): The answer, or why there is none.
+        RAISES (InstaNERError): If it was not fetched, or the store cannot be used.
+        """
+        request = self.make_request(prompt, sample)
+        response = None if self.store is None else self.store.get(request.key)
+        if response is not None:
+            return check_response(response)
+        if request.key in self._failures:
+            return self._failures[request.key]
+        raise InstaNERError(
+            f"No answer (sample {sample}) of {self.name} is stored for a "
+            "prompt that was asked. Was the store changed meanwhile? Run again."
+        )
+
+    def make_request(self, prompt: str, sample: int) -> Request:
+        """RETURNS (Request): The request that asks for an answer."""
+        messages = make_messages(prompt, system=self.system_message)
+        return Request(self.name, messages, self.params, sample)
+
+    def _begin(self) -> None:
+        if self._process != os.getpid():  # forked: the thread stayed behind
+            self._start()
+        self._failures.clear()
+        if self._client is not None:
+            self._client.error = None
+
+    def _check(self) -> None:
+        if self._client is not None and self._client.error is not None:
+            raise self._client.error
+
+    def _end(self) -> None:
+        """Nothing more can be asked: keep what arrives in a moment."""
+        if self._client is not None:
+            self._client.stop()
+        on_the_way = list(self._on_the_way.values())
+        wait(on_the_way, timeout=_GRACE)
+        for future in on_the_way:
+            future.cancel()
+        self._client = None  # the next one may find another key, or another network
+
+    def _submit(self, prompt: str, sample: int) -> "Future[Outcome]":
+        request = self.make_request(prompt, sample)
+        key = request.key
+        # First those on their way: one that is no more is stored.
+        future = self._on_the_way.get(key)
+        if future is not None:
+            return future
+        stored = None if self.store is None else self.store.get(key)
+        outcome: Outcome | None = stored or self._failures.get(key)
+        if outcome is not None:
+            if stored is not None:
+                self.recalled.update(count_usage(stored))
+            future = Future()
+            future.set_result(outcome)
+            return future
+        if self._client is None:
+            if self.store is not None:
+                self.store.check()
+            self._client = Client(self.settings, self.store, self.asked)
+        self._slots.acquire()
+        try:
+            self._check()
+        except BaseException:
+            self._slots.release()
+            raise
+        future = self._client.submit(request)
+        self._on_the_way[key] = future
+        future.add_done_callback(lambda future: self._finish(key, future))
+        return future
+
+    def _finish(self, key: str, future: "Future[Outcome]") -> None:
+        if not future.cancelled() and future.exception() is None:
+            outcome = future.result()
+            if isinstance(outcome, Failure) and self.store is not None:
+                self._failures[key] = outcome
+        self._on_the_way.pop(key, None)
+        self._slots.release()
+
+    def _get_text(self, future: "Future[Outcome]") -> str:
+        try:
+            outcome = future.result()
+        except CancelledError:
+            self._check()
+            raise
+        if isinstance(outcome, Failure):
+            if outcome.reason is Reason.SERVER:
+                raise InstaNERError(outcome.detail)
+            logger.warning("No answer: %s (%s)", outcome.reason.value, outcome.detail)
+            return ""
+        checked = check_response(outcome)
+        if isinstance(checked, Failure):
+            logger.warning("Bad answer: %s (%s)", checked.reason.value, checked.detail)
+        return outcome.text
 
 
 def make_chat(
@@ -131,8 +249,16 @@ def make_chat(
     base_url: str | None = None,
     key_variable: str = "OPENAI_API_KEY",
     params: dict[str, Any] | None = None,
+    max_concurrency: int = 16,
+    requests_per_minute: float | None = None,
+    tokens_per_minute: float | None = None,
     max_retries: int = 5,
     timeout: float = 120.0,
+    context_length: int | None = None,
+    system_message: bool = True,
+    store: Path | None = None,
+    budget: float | None = None,
+    prices: dict[str, float] | None = None,
 ) -> Chat:
     """Registered as instaner.Chat.v1: a spacy-llm model over any server that speaks
     OpenAI's chat completions, by the official SDK.
@@ -142,17 +268,79 @@ def make_chat(
         the environment variable OPENAI_BASE_URL, else OpenAI's own.
     key_variable (str): Environment variable that holds the key. The key itself is
         never a setting, so that it is in no file.
-    params (Optional[Dict[str, Any]]): Passed on with each request, e.g. temperature.
-    max_retries (int): How often a failed request is sent again: the SDK backs off on
-        408, 409, 429, 5xx and cut connections.
+    params (Optional[Dict[str, Any]]): Passed on with each request, e.g. temperature,
+        max_tokens, response_format.
+    max_concurrency (int): Most requests at a time.
+    requests_per_minute (Optional[float]): Most requests sent in a minute.
+    tokens_per_minute (Optional[float]): Most tokens, of prompts and answers, in a
+        minute; they are estimated before a request, and corrected after it.
+    max_retries (int): How often a request is sent again that failed with 408, 409, 429
+        or 5xx, timed out, was cut off, or answered with something else than a chat
+        completion. Too many requests count only while nothing else gets through.
     timeout (float): Seconds to wait for an answer.
+    context_length (Optional[int]): Tokens of the longest prompt. Longer texts are split
+        by spacy-llm, and put together again. None: they are not.
+    system_message (bool): Send the part of a prompt that is the same for each text as a
+        system message: providers cache it. False: for servers that take none.
+    store (Optional[Path]): SQLite file of answers. What is there is not asked again.
+    budget (Optional[float]): Most US dollars that may ever be spent on this model's
+        answers in this store, as the store keeps account of it.
+    prices (Optional[Dict[str, float]]): US dollars per million tokens: input, output
+        and, if it has one, cached_input. None: those that genai-prices knows.
     RETURNS (Chat): The model. No request is sent, and no key read, before it is called.
+    RAISES (InstaNERError): On settings that cannot be.
     """
-    return Chat(
-        name,
+    params = dict(params or {})
+    for reserved in ("model", "messages", "stream"):
+        if reserved in params:
+            raise InstaNERError(
+                f'"{reserved}" is set for each request by instaner.Chat.v1. Remove it '
+                "from its params."
+            )
+    positive = {
+        "max_concurrency": max_concurrency,
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_minute": tokens_per_minute,
+        "timeout": timeout,
+        "context_length": context_length,
+    }
+    for setting, value in positive.items():
+        if value is not None and value <= 0:
+            raise InstaNERError(
+                f"{setting} of {name} has to be greater than 0, found {value}."
+            )
+    if max_concurrency > _MOST_CONNECTIONS:
+        raise InstaNERError(
+            f"max_concurrency of {name} can be {_MOST_CONNECTIONS} at most, found "
+            f"{max_concurrency}."
+        )
+    if max_retries < 0:
+        raise InstaNERError(
+            f"max_retries of {name} cannot be negative, found {max_retries}."
+        )
+    limit = get_answer_limit(params)
+    if budget is not None and (store is None or type(limit) is not int or limit < 1):
+        raise InstaNERError(
+            f"The budget for {name} needs store, where what was spent is kept, and "
+            f"{' or '.join(ANSWER_LIMITS)} in params, a whole number, as an answer "
+            "without a limit can cost anything. Set both beside it."
+        )
+    settings = Settings(
+        name=name,
         base_url=base_url,
         key_variable=key_variable,
-        params=dict(params or {}),
+        max_concurrency=max_concurrency,
+        requests_per_minute=requests_per_minute,
+        tokens_per_minute=tokens_per_minute,
         max_retries=max_retries,
         timeout=timeout,
+        budget=budget,
+        prices=prices,
+    )
+    return Chat(
+        settings,
+        params=params,
+        context_length=context_length,
+        system_message=system_message,
+        store=None if store is None else Store(Path(store)),  # a config gives a string
     )

@@ -1,55 +1,48 @@
-import hashlib
 from pathlib import Path
 from typing import Iterable
 
 from ..errors import InstaNERError
-from ..files import get_field, read_jsonl
-
-
-def hash_prompt(prompt: str) -> str:
-    """RETURNS (str): SHA-256 of the prompt's UTF-8 bytes, as hex: its key."""
-    return hashlib.sha256(prompt.encode("utf8")).hexdigest()
+from .store import Failure, Response, check_response, hash_prompt, read_recording
 
 
 class Replay:
-    """A model that answers from a recording, for demos, tests and repeated runs.
+    """A model that answers from a recording, for demos, tests and repeated runs."""
 
-    sample (int): Which of several answers to the same prompt is given, from 0.
-    """
-
-    def __init__(self, path: Path, *, sample: int = 0) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.sample = sample
-        self._answers: dict[tuple[str, int], str] = {}
-        for number, row in read_jsonl(path):
-            key = get_field(row, "prompt_sha256", path, number)
-            answer = get_field(row, "response", path, number)
-            which = row.get("sample", 0)
-            if not isinstance(which, int):
-                raise InstaNERError(
-                    f'{path}, line {number}: "sample" has to be a whole number, '
-                    f"found {which!r}."
-                )
-            self._answers[key, which] = answer
+        self._answers: dict[tuple[str, int], Response] = {}
+        for _, row in read_recording(path):
+            key = row["prompt_sha256"], row["sample"]
+            self._answers[key] = Response(row["response"], row.get("finish_reason"))
 
     def __call__(self, prompts: Iterable[Iterable[str]]) -> Iterable[Iterable[str]]:
-        """Answer prompts, lazily and in order.
+        """Answer prompts, lazily and in order, by the first sample.
 
         prompts (Iterable[Iterable[str]]): Prompts of the shards of each doc.
         YIELDS (Iterable[str]): Answers to the shards of each doc.
         RAISES (InstaNERError): On a prompt that is not in the recording.
         """
         for shards in prompts:
-            yield [self._answer(prompt) for prompt in shards]
+            yield [self._find(prompt, 0).text for prompt in shards]
 
-    def _answer(self, prompt: str) -> str:
+    def recall(self, prompt: str, sample: int) -> Response | Failure:
+        """Get an answer.
+
+        prompt (str): The prompt.
+        sample (int): Which of several answers, from 0.
+        RETURNS (Union[Response, Failure]): The answer, or why it cannot be used.
+        RAISES (InstaNERError): On a prompt that is not in the recording.
+        """
+        return check_response(self._find(prompt, sample))
+
+    def _find(self, prompt: str, sample: int) -> Response:
         key = hash_prompt(prompt)
         try:
-            return self._answers[key, self.sample]
+            return self._answers[key, sample]
         except KeyError as err:
             end = " ".join(prompt.split())[-100:]
             raise InstaNERError(
-                f"No answer (sample {self.sample}) recorded in {self.path} for the "
+                f"No answer (sample {sample}) recorded in {self.path} for the "
                 f'prompt with SHA-256 {key}, ending in "{end}". A prompt changes with '
                 "the text, labels, definitions and examples: undo that change, or ask "
                 "a live teacher (README, 'Your own LLM')."
@@ -59,8 +52,8 @@ class Replay:
 def make_replay(path: Path) -> Replay:
     """Registered as instaner.Replay.v1: a spacy-llm model over recorded answers.
 
-    path (Path): JSONL with prompt_sha256 (hash of the rendered prompt), response and,
-        where there are several answers to a prompt, sample (from 0).
+    path (Path): JSONL, as `instaner responses export` writes it; of each line,
+        prompt_sha256 (or messages), sample and response are read.
     RETURNS (Replay): The model.
     RAISES (InstaNERError): On a missing file or a broken line.
     """

@@ -1,12 +1,13 @@
 import re
 from pathlib import Path
-from typing import Any, Iterable, NamedTuple, Tuple
+from typing import Any, Dict, Iterable, NamedTuple, Tuple
 
 import jinja2.sandbox
 from spacy.tokens import Doc
 
 from ..errors import InstaNERError
 from .grounding import READINGS, Reading, Status, dump_readings
+from .prompts import get_constant, mark_constant
 
 # Under these keys of doc.user_data stand the brief that a doc asks texts for, and the
 # texts that came of it.
@@ -115,22 +116,30 @@ class GenerateTask:
         context_length (Optional[int]): Not used: a brief is never split.
         YIELDS (Tuple[Iterable[str], Iterable[Doc]]): The prompt and the doc.
         """
+        try:
+            constant = get_constant(
+                self._render(_Any("one")), self._render(_Any("two"))
+            )
+        except InstaNERError:  # of a template that does not print all of its brief
+            constant = ""
         for doc in docs:
-            brief = doc.user_data[BRIEF]
-            try:
-                prompt = self._template.render(
-                    language=self.language,
-                    labels=self.labels,
-                    brief=brief,
-                    n=self.n,
-                    examples=self.examples,
-                )
-            except jinja2.TemplateError as err:
-                raise InstaNERError(
-                    f"The prompt cannot be made ({err}). Give the brief what the "
-                    "template asks for."
-                ) from err
-            yield [prompt], [doc]
+            prompt = self._render(doc.user_data[BRIEF])
+            yield list(mark_constant([prompt], constant)), [doc]
+
+    def _render(self, brief: Dict[str, Any]) -> str:
+        try:
+            return self._template.render(
+                language=self.language,
+                labels=self.labels,
+                brief=brief,
+                n=self.n,
+                examples=self.examples,
+            )
+        except (jinja2.TemplateError, TypeError, ValueError) as err:
+            raise InstaNERError(
+                f"The prompt cannot be made ({err}). Give the brief what the template "
+                "asks for."
+            ) from err
 
     def parse_responses(
         self, shards: Iterable[Iterable[Doc]], responses: Iterable[Iterable[Any]]
@@ -147,6 +156,16 @@ class GenerateTask:
             doc.user_data[TEXTS] = texts
             doc.user_data[READINGS] = dump_readings(readings)
             yield doc
+
+
+class _Any(Dict[str, Any]):
+    """A brief that has whatever a template asks for."""
+
+    def __init__(self, value: str) -> None:
+        self.value = value
+
+    def __missing__(self, name: str) -> str:
+        return self.value
 
 
 def _read_text(path: Path) -> str:

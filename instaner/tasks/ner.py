@@ -1,11 +1,14 @@
 import re
-from typing import Any, Callable, Iterable
+from functools import partial
+from typing import Any, Callable, Iterable, Tuple
 
 from spacy.tokens import Doc, Span
+from spacy.vocab import Vocab
 from spacy_llm.tasks.ner import NERTask, make_ner_task_v3
 from spacy_llm.tasks.ner.task import DEFAULT_NER_TEMPLATE_V3
-from spacy_llm.tasks.ner.util import NERCoTExample, reduce_shards_to_doc
+from spacy_llm.tasks.ner.util import NERCoTExample
 from spacy_llm.tasks.span import parse_responses_cot
+from spacy_llm.tasks.util.sharding import make_shard_mapper
 from spacy_llm.ty import (
     ExamplesConfigType,
     FewshotExample,
@@ -17,6 +20,7 @@ from spacy_llm.util import split_labels
 
 from ..errors import InstaNERError
 from .grounding import READINGS, Mention, Reading, Status, dump_readings, ground
+from .prompts import get_constant, mark_constant
 
 _NUMBER = re.compile(r"\s*(?:\d+\s*[.):]|[-*•])\s+")
 _LINE = re.compile(
@@ -28,6 +32,22 @@ _NO_ENTITIES = re.compile(
     r"\W*(?:there are )?(?:no (?:named )?entit(?:y|ies)(?: found)?|none)\W*",
     re.IGNORECASE,
 )
+
+
+_BYTES_PER_TOKEN = 3  # fewer than most languages have, so that no prompt is too long
+
+
+class _Task(NERTask):
+    """spacy-llm's task. Its prompts say which part of them is constant."""
+
+    def generate_prompts(
+        self, docs: Iterable[Doc], context_length: int | None = None
+    ) -> Iterable[Tuple[Iterable[Any], Iterable[Doc]]]:
+        samples = [Doc(Vocab(), words=[word]) for word in ("one", "two")]
+        (one,), (two,) = (prompts for prompts, _ in super().generate_prompts(samples))
+        constant = get_constant(one, two)
+        for prompts, shards in super().generate_prompts(docs, context_length):
+            yield list(mark_constant(prompts, constant)), shards
 
 
 def read_answer(task: NERTask, answer: str) -> tuple[list[Mention], list[Reading]]:
@@ -82,7 +102,8 @@ def parse_responses(
 
 
 def reduce_shards(task: NERTask, shards: Iterable[Doc]) -> Doc:
-    """A spacy-llm shard reducer that keeps the readings.
+    """A spacy-llm shard reducer that keeps the readings, and the text as it was:
+    spacy-llm's own puts a space between shards where there was none.
 
     task (NERTask): The task.
     shards (Iterable[Doc]): Shards of a doc.
@@ -92,19 +113,21 @@ def reduce_shards(task: NERTask, shards: Iterable[Doc]) -> Doc:
     if len(shards) == 1:
         return shards[0]
     readings = [r for shard in shards for r in shard.user_data.pop(READINGS, [])]
-    doc = reduce_shards_to_doc(task, shards)
+    doc = Doc.from_docs(shards, ensure_whitespace=False)
     doc.user_data[READINGS] = readings
     return doc
 
 
 def adopt(task: Any) -> Any:
-    """Have spacy-llm's own NER v3 task read its answers as instaner.NER.v1 does: it
-    asks the same prompt, but drops silently what it cannot read.
+    """Have spacy-llm's own NER v3 task ask and read as instaner.NER.v1 does: its prompt
+    is the same, but it drops silently what it cannot read.
 
     task (Any): Task of an llm component. One with a parser of its own is left alone.
     RETURNS (Any): The task.
     """
     if isinstance(task, NERTask) and task._parse_responses is parse_responses_cot:
+        task.__class__ = _Task
+        task._shard_mapper = partial(_map_shards, task._shard_mapper)
         task._parse_responses = parse_responses
         task._shard_reducer = reduce_shards
     return task
@@ -150,19 +173,42 @@ def make_ner_task(
             ) from err
         _check_labels(used, names, f'the example "{example.get("text", "")[:60]}"')
     task: NERTask = make_ner_task_v3(
-        parse_responses=parse_responses,
         prompt_example_type=prompt_example_type or NERCoTExample,
         labels=names,
         template=template,
         label_definitions=label_definitions,
         examples=raw_examples or None,
-        shard_mapper=shard_mapper,
-        shard_reducer=shard_reducer or reduce_shards,
+        shard_mapper=shard_mapper or make_shard_mapper(_estimate_tokens),
         normalizer=normalizer,
         scorer=scorer,
         description=description,
     )
+    adopt(task)
+    if shard_reducer is not None:
+        task._shard_reducer = shard_reducer
     return task
+
+
+def _map_shards(
+    mapper: ShardMapper,
+    doc: Doc,
+    i_doc: int,
+    context_length: int,
+    render: Callable[[Doc, int, int, int], str],
+) -> Iterable[Doc]:
+    if len(doc) < 2:  # spacy-llm's own halves it for ever
+        return [doc]
+    try:
+        return mapper(doc, i_doc, context_length, render)
+    except ValueError as err:
+        raise InstaNERError(
+            f"The prompt is longer than context_length ({context_length} tokens), "
+            "however short the text. Raise it, or shorten definitions and examples."
+        ) from err
+
+
+def _estimate_tokens(prompt: str) -> int:
+    return len(prompt.encode("utf8")) // _BYTES_PER_TOKEN
 
 
 def _check_labels(used: Iterable[str], labels: list[str], where: str) -> None:

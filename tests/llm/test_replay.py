@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from instaner.errors import InstaNERError
-from instaner.llm.replay import hash_prompt, make_replay
+from instaner.llm.replay import make_replay
+from instaner.llm.store import Failure, Reason, Response, hash_prompt
 
 from ..conftest import Record, WriteRows
 
@@ -27,8 +28,8 @@ def test_takes_a_path_from_a_config(record: Record) -> None:
 
 def test_sample_chooses_the_answer(record: Record) -> None:
     model = make_replay(record({"one": ["first", "second"]}))
-    model.sample = 1
-    assert list(model([["one"]])) == [["second"]]
+    assert model.recall("one", 1) == Response("second")
+    assert list(model([["one"]])) == [["first"]]
 
 
 def test_sample_is_0_where_there_is_none(write_rows: WriteRows) -> None:
@@ -45,9 +46,35 @@ def test_unknown_prompt_is_named(record: Record) -> None:
 
 def test_unknown_sample_is_named(record: Record) -> None:
     model = make_replay(record({"one": "1"}))
-    model.sample = 1
     with pytest.raises(InstaNERError, match=r"No answer \(sample 1\)"):
-        list(model([["one"]]))
+        model.recall("one", 1)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"response": " "}, Reason.EMPTY),
+        ({"response": "1", "finish_reason": "length"}, Reason.CUT),
+        ({"response": "", "finish_reason": "content_filter"}, Reason.FILTERED),
+    ],
+)
+def test_answer_that_cannot_be_used_is_a_failure(
+    write_rows: WriteRows, row: dict[str, str], reason: Reason
+) -> None:
+    model = make_replay(write_rows({"prompt_sha256": hash_prompt("one"), **row}))
+    failure = model.recall("one", 0)
+    assert isinstance(failure, Failure)
+    assert failure.reason is reason
+    assert list(model([["one"]])) == [[row["response"]]]
+
+
+def test_prompt_is_found_by_its_messages(write_rows: WriteRows) -> None:
+    messages = [
+        {"role": "system", "content": "Mark: "},
+        {"role": "user", "content": "wok"},
+    ]
+    model = make_replay(write_rows({"messages": messages, "response": "1"}))
+    assert list(model([["Mark: wok"]])) == [["1"]]
 
 
 def test_error_is_one_line(record: Record) -> None:
@@ -67,10 +94,10 @@ def test_answers_are_lazy(record: Record) -> None:
     [
         ({"response": "1"}, '"prompt_sha256" has to be a string'),
         ({"prompt_sha256": "a"}, '"response" has to be a string'),
-        ({"prompt_sha256": "a", "response": ["1"]}, '"response" has to be a string'),
+        ({"prompt_sha256": "a", "response": ["1"]}, '"response" has to be of type str'),
         (
             {"prompt_sha256": "a", "response": "1", "sample": "0"},
-            '"sample" has to be a whole number',
+            "\"sample\" has to be of type int, found '0'",
         ),
     ],
 )

@@ -1,7 +1,8 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+import spacy
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from spacy.tokens import Doc
 from spacy.vocab import Vocab
@@ -194,3 +195,109 @@ def test_adopt_leaves_other_tasks() -> None:
     before = dict(vars(task))
     adopt(task)
     assert vars(task) == before
+
+
+_EN = spacy.blank("en")
+_WORDS = ["wok", "ramen", "don't", "it's", "gonna", "U.S.", "pots.Then", "(wok)", "😀"]
+_SPACES = [" ", "  ", "\n", "\n\n", "\t", "\u00a0", " \n ", "\u3000"]
+_TEXTS = st.lists(
+    st.sampled_from([word + space for word in _WORDS for space in _SPACES]),
+    min_size=5,
+    max_size=50,
+).map("".join)
+_TASKS = {
+    "instaner.NER.v1": make_ner_task(LABELS),
+    "spacy.NER.v3": adopt(
+        make_ner_task_v3(parse_responses_cot, NERCoTExample, labels=LABELS)
+    ),
+}
+_KITCHEN = {"wok": "EQUIPMENT", "ramen": "DISH"}
+
+
+def _answer(shard: Doc) -> str:
+    """An answer that names each word of _KITCHEN."""
+    found = [token.text for token in shard if token.text in _KITCHEN]
+    return "\n".join(f"{word} | True | {_KITCHEN[word]} | why" for word in found)
+
+
+def _read(name: str, text: str, length: int | None) -> tuple[Doc, int]:
+    """RETURNS (Tuple[Doc, int]): The doc as it was read, and the number of shards."""
+    task = _TASKS[name]
+    ((prompts, found),) = task.generate_prompts([_EN.make_doc(text)], length)
+    shards = list(found)
+    assert len(list(prompts)) == len(shards)
+    (doc,) = task.parse_responses([shards], [[_answer(shard) for shard in shards]])
+    return doc, len(shards)
+
+
+def _get_offsets(doc: Doc) -> list[tuple[int, int, str]]:
+    return [(ent.start_char, ent.end_char, ent.label_) for ent in doc.ents]
+
+
+def _get_base(name: str) -> int:
+    """RETURNS (int): A context length with room for few words of text."""
+    ((prompts, _),) = _TASKS[name].generate_prompts([_EN.make_doc("")])
+    (prompt,) = prompts
+    if name == "spacy.NER.v3":  # whose own estimate is by spaces
+        return int(len(prompt.split()) * 1.1) + 8
+    return int(len(prompt.encode("utf8")) / 3 * 1.1) + 12
+
+
+_BASES = {name: _get_base(name) for name in _TASKS}
+
+
+@pytest.mark.parametrize("name", _TASKS)
+@settings(deadline=None, max_examples=60)
+@given(text=_TEXTS)
+def test_split_text_is_read_as_if_it_were_whole(name: str, text: str) -> None:
+    whole, _ = _read(name, text, None)
+    doc, _ = _read(name, text, _BASES[name])
+    assert doc.text == whole.text == text
+    assert [token.text for token in doc] == [token.text for token in whole]
+    assert _get_offsets(doc) == _get_offsets(whole)
+    offsets = [(start, text[start:end]) for start, end, _ in _get_offsets(doc)]
+    assert offsets == [(t.idx, t.text) for t in whole if t.text in _KITCHEN]
+
+
+@pytest.mark.parametrize("name", _TASKS)
+def test_long_text_is_split(name: str) -> None:
+    text = "My wok isn't\n\nfull of  ramen. " * 20
+    doc, number = _read(name, text, _BASES[name])
+    assert number > 4
+    assert (doc.text, len(doc.ents)) == (text, 40)
+
+
+@pytest.mark.parametrize("name", _TASKS)
+def test_readings_of_a_split_text_are_kept(name: str) -> None:
+    text = "My wok is full of ramen. " * 20
+    doc, _ = _read(name, text, _BASES[name])
+    readings = doc.user_data[READINGS]
+    assert len(readings) == 40
+    assert {reading[0] for reading in readings} == {Status.EXACT}
+
+
+def test_prompts_of_shards_fit_the_context() -> None:
+    length = _BASES["instaner.NER.v1"] + 60
+    text = "Мой вок полон рамена. " * 40  # two bytes a letter
+    task = _TASKS["instaner.NER.v1"]
+    ((prompts, shards),) = task.generate_prompts([_EN.make_doc(text)], length)
+    assert "".join(shard[:].text_with_ws for shard in shards) == text
+    assert max(len(prompt.encode("utf8")) // 3 for prompt in prompts) <= length
+
+
+@pytest.mark.parametrize("name", _TASKS)
+def test_text_that_fits_is_not_split(name: str) -> None:
+    doc, number = _read(name, "My wok.", 10_000)
+    assert (number, _get_offsets(doc)) == (1, [(3, 6, "EQUIPMENT")])
+
+
+def test_context_too_short_for_the_prompt_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"context_length \(10 tokens\)"):
+        list(_TASKS["instaner.NER.v1"].generate_prompts([_EN.make_doc("a b c")], 10))
+
+
+@pytest.mark.parametrize("text", ["", "wok"])
+def test_text_of_one_word_is_never_split(text: str) -> None:
+    docs = [_EN.make_doc(text)]
+    ((prompts, _),) = _TASKS["instaner.NER.v1"].generate_prompts(docs, 10)
+    assert len(list(prompts)) == 1
