@@ -1,45 +1,32 @@
 """Texts × teachers × samples → annotated shards."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from itertools import tee
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.util import minibatch
 from spacy_llm.pipeline.llm import LLMWrapper
-from spacy_llm.ty import ModelWithContextLength, supports_sharding
 from tqdm import tqdm
 
+from .asking import STORE, Failures, Model, TooManyFailures
 from .corpus import PROVENANCE, Text, read_texts, write_shards
 from .errors import InstaNERError
 from .files import write_whole
-from .llm.replay import hash_prompt
+from .llm.store import hash_prompt
 from .pipeline import get_llms, sets_ents
-from .tasks.grounding import Reading, Status, load_readings
+from .tasks.grounding import Reading, Status
 from .tasks.ner import adopt
 from .vote import Offsets, set_ents, vote
 
 GENERATOR = "generator"  # the voter that stands for the marks of a text's writer
 
-_BATCH = 200  # texts in memory while the teacher's samples are asked for
+FAILED = "failed.jsonl"
 
-
-class Answer(NamedTuple):
-    """What a teacher said about a doc.
-
-    doc (Doc): The doc, with the entities that the task read from the answer.
-    prompts (List[str]): The prompt for each of the doc's shards.
-    readings (Optional[List[Reading]]): What became of each mention and line, or None
-        if the task keeps no account of it.
-    """
-
-    doc: Doc
-    prompts: list[str]
-    readings: list[Reading] | None
+_BATCH = 200  # texts in memory while the answers about them are read
 
 
 @dataclass
@@ -49,7 +36,10 @@ class Summary:
     voters (List[str]): All that could vote.
     texts (int): Texts annotated.
     held_out (int): Texts left out because they are kept for testing.
-    unanswered (List[str]): Ids of texts left out because no answer could be read.
+    unanswered (List[str]): Ids of texts left out because no teacher's answer about them
+        can be used.
+    failures (Failures): Answers that failed.
+    bills (List[Dict[str, Any]]): What the answers took; see asking.Model.make_bill.
     readings (Counter[Tuple[str, str, str]]): Mentions and lines by voter, status and
         label.
     unread (List[Dict[str, str]]): Each mention and line that made no span: the text's
@@ -62,6 +52,8 @@ class Summary:
     texts: int = 0
     held_out: int = 0
     unanswered: list[str] = field(default_factory=list)
+    failures: Failures = field(default_factory=Failures)
+    bills: list[dict[str, Any]] = field(default_factory=list)
     readings: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     unread: list[dict[str, str]] = field(default_factory=list)
     standings: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -91,6 +83,7 @@ class Summary:
         keys = ("voter", "status", "label", "count")
         return {
             **asdict(self),
+            "failures": dict(self.failures.count()),
             "readings": [
                 dict(zip(keys, (*key, count), strict=True))
                 for key, count in sorted(self.readings.items())
@@ -109,71 +102,107 @@ def annotate(
     output: Path,
     *,
     samples: int = 1,
+    max_failures: float = 0.05,
     progress: bool = False,
 ) -> Summary:
     """Have a teacher annotate texts, let its samples and the marks of the texts'
     writer vote, and write the docs to shards: trusted spans are entities, disputed
-    ones missing annotation, and who voted what is in user_data["instaner"].
+    ones missing annotation, and who voted what is in user_data["instaner"]. Answers are
+    kept in the store of the teacher's config, else in responses.db beside the output:
+    after a crash, or an error, a second run asks only for the others.
 
     nlp (Language): Pipeline with one or more llm components that set entities.
     texts (Path): JSONL of texts; see corpus.read_texts.
-    output (Path): Folder for the shards.
+    output (Path): Folder for the shards, and for failed.jsonl, if an answer failed.
     samples (int): Number of answers to ask each llm component for.
-    progress (bool): Show a progress bar.
+    max_failures (float): Share of the answers that may fail, between 0 and 1.
+    progress (bool): Show progress bars.
     RETURNS (Summary): What came of it.
-    RAISES (InstaNERError): When the teacher cannot answer, or no text is annotated.
+    RAISES (InstaNERError): When the teacher cannot answer, too many answers fail, or no
+        text is annotated.
     """
-    llms = [
-        (name, llm) for name, llm in get_llms(nlp) if sets_ents(adopt(llm.task), nlp)
-    ]
-    if not llms:
-        raise InstaNERError(
-            "No llm component of the teacher sets entities, so none can annotate."
-        )
-    total = sum(1 for _ in read_texts(texts))
-    summary = Summary([f"{name}/{k}" for name, _ in llms for k in range(samples)])
-    with (
-        write_whole(output, holds=["*.spacy"]) as part,
-        tqdm(total=total, desc="Annotating", unit="text", disable=not progress) as bar,
-    ):
-        rows = _hold_out(read_texts(texts), summary)
-        docs = _annotate(nlp, llms, rows, samples, summary)
-        write_shards(_count(docs, summary, bar), part)
-        if not summary.texts:
-            raise InstaNERError(
-                f"None of the {total} texts in {texts} was annotated "
-                f"({summary.held_out} are kept for testing, to "
-                f"{len(summary.unanswered)} no answer could be read). Give texts, and "
-                "check the teacher's answers."
+    teacher = Teacher(nlp, store=output.with_name(STORE))
+    voters = [f"{m.name}/{k}" for m in teacher.models for k in range(samples)]
+    summary = Summary(voters)
+    count = sum(1 for _ in _hold_out(read_texts(texts), summary))
+    try:
+        with write_whole(output, holds=["*.spacy", FAILED]) as part:
+            for model in teacher.models:
+                with tqdm(
+                    total=count * samples,
+                    desc=f"Asking {model.name}",
+                    unit="answer",
+                    disable=not progress,
+                ) as bar:
+                    docs = teacher.make_docs(texts)
+                    model.fetch(docs, samples=samples, on_answer=bar.update)
+            summary.bills = [b for m in teacher.models if (b := m.make_bill())]
+            write_shards(
+                tqdm(
+                    _annotate(teacher, texts, samples, summary),
+                    total=count,
+                    desc="Reading",
+                    unit="text",
+                    disable=not progress,
+                ),
+                part,
             )
+            summary.failures.check(max_failures, output / FAILED)
+            if not summary.texts:
+                raise InstaNERError(
+                    f"None of the {count + summary.held_out} texts in {texts} was "
+                    f"annotated ({summary.held_out} are kept for testing, to "
+                    f"{len(summary.unanswered)} no answer could be read). Give texts, "
+                    "and check the teacher's answers."
+                )
+            if summary.failures.rows:
+                summary.failures.write(part / FAILED)
+    except TooManyFailures:
+        summary.failures.write(output / FAILED)
+        raise
     return summary
 
 
-def ask(llm: LLMWrapper, docs: Iterable[Doc], *, sample: int = 0) -> Iterator[Answer]:
-    """Ask a teacher about docs, one request after the other.
+class Teacher:
+    """The llm components of a pipeline that set entities.
 
-    llm (LLMWrapper): The llm component.
-    docs (Iterable[Doc]): The docs; their entities are overwritten.
-    sample (int): Which of several answers to ask for, from 0.
-    YIELDS (Answer): Answers in the order of the docs.
+    nlp (Language): The pipeline.
+    store (Path): Store for the answers of models that have none.
+    models (List[Model]): The components' models, in order.
     """
-    task, model = llm.task, llm._model
-    if hasattr(model, "sample"):
-        model.sample = sample
-    if supports_sharding(task):
-        length = (
-            model.context_length if isinstance(model, ModelWithContextLength) else None
-        )
-        prompted = ((list(p), list(s)) for p, s in task.generate_prompts(docs, length))
-    else:
-        docs, own = tee(docs)
-        prompts = task.generate_prompts(docs)
-        prompted = (([p], [doc]) for p, doc in zip(prompts, own, strict=True))
-    for shard_prompts, shards in prompted:
-        responses = [list(response) for response in model([shard_prompts])]
-        inputs = [shards] if supports_sharding(task) else shards
-        (doc,) = task.parse_responses(inputs, responses)
-        yield Answer(doc, [str(p) for p in shard_prompts], load_readings(doc))
+
+    def __init__(self, nlp: Language, *, store: Path) -> None:
+        self.nlp = nlp
+        self.models = [
+            Model(nlp, name, llm, store=store)
+            for name, llm in get_llms(nlp)
+            if sets_ents(adopt(llm.task), nlp)
+        ]
+        if not self.models:
+            raise InstaNERError(
+                "No llm component of the teacher sets entities, so none can annotate."
+            )
+        # What comes before the first of them, other llm components aside.
+        place = nlp.pipe_names.index(self.models[0].name)
+        self._before = [
+            pipe for _, pipe in nlp.pipeline[:place] if not isinstance(pipe, LLMWrapper)
+        ]
+
+    def make_docs(self, texts: Path) -> Iterator[tuple[str, Doc]]:
+        """Make the docs that are asked about.
+
+        texts (Path): JSONL of texts; those kept for testing are left out.
+        YIELDS (Tuple[str, Doc]): Names, for messages, and docs.
+        """
+        for text in _hold_out(read_texts(texts), Summary()):
+            yield self.make_doc(text)
+
+    def make_doc(self, text: Text) -> tuple[str, Doc]:
+        """RETURNS (Tuple[str, Doc]): A text's name, for messages, and its doc."""
+        doc = self.nlp.make_doc(text.text)
+        for pipe in self._before:
+            doc = pipe(doc)
+        return f"Text {text.id}", doc
 
 
 def _hold_out(texts: Iterable[Text], summary: Summary) -> Iterator[Text]:
@@ -185,14 +214,10 @@ def _hold_out(texts: Iterable[Text], summary: Summary) -> Iterator[Text]:
 
 
 def _annotate(
-    nlp: Language,
-    llms: list[tuple[str, LLMWrapper]],
-    texts: Iterable[Text],
-    samples: int,
-    summary: Summary,
+    teacher: Teacher, texts: Path, samples: int, summary: Summary
 ) -> Iterator[Doc]:
-    before = _get_before(nlp, llms[0][0])
-    for batch in minibatch(texts, _BATCH):
+    nlp = teacher.nlp
+    for batch in minibatch(_hold_out(read_texts(texts), Summary()), _BATCH):
         ballots: list[dict[str, list[Offsets]]] = [{} for _ in batch]
         keys: list[dict[str, list[str]]] = [{} for _ in batch]
         for text, ballot in zip(batch, ballots, strict=True):
@@ -200,23 +225,25 @@ def _annotate(
                 doc = nlp.make_doc(text.text)
                 ballot[GENERATOR], readings = _ground_marks(doc, text.marks)
                 summary.add_readings(text.id, GENERATOR, readings)
-        for name, llm in llms:
+        for model in teacher.models:
             for sample in range(samples):
-                voter = f"{name}/{sample}"
-                docs = (before(nlp.make_doc(text.text)) for text in batch)
-                answers = _name_text(ask(llm, docs, sample=sample), batch)
-                for number, answer in enumerate(answers):
-                    keys[number][voter] = [hash_prompt(p) for p in answer.prompts]
-                    summary.add_readings(batch[number].id, voter, answer.readings)
-                    if _has_opinion(answer):
+                voter = f"{model.name}/{sample}"
+                answers = model.read(map(teacher.make_doc, batch), sample=sample)
+                for number, (doc, prompts, read, failure) in enumerate(answers):
+                    text_id = batch[number].id
+                    keys[number][voter] = [hash_prompt(prompt) for prompt in prompts]
+                    summary.add_readings(text_id, voter, read)
+                    summary.failures.add(text_id, voter, failure)
+                    if failure is None:
                         ballots[number][voter] = [
                             (ent.start_char, ent.end_char, ent.label_)
-                            for ent in answer.doc.ents
+                            for ent in doc.ents
                         ]
         for text, ballot, key in zip(batch, ballots, keys, strict=True):
             if not any(voter != GENERATOR for voter in ballot):
                 summary.unanswered.append(text.id)
                 continue
+            summary.texts += 1
             doc = nlp.make_doc(text.text)
             candidates = vote(ballot)
             set_ents(doc, candidates)
@@ -239,31 +266,6 @@ def _annotate(
             yield doc
 
 
-def _get_before(nlp: Language, llm_name: str) -> Callable[[Doc], Doc]:
-    """What comes before the first llm component that is asked, other ones aside."""
-    place = nlp.pipe_names.index(llm_name)
-    pipes = [
-        pipe for _, pipe in nlp.pipeline[:place] if not isinstance(pipe, LLMWrapper)
-    ]
-
-    def before(doc: Doc) -> Doc:
-        for pipe in pipes:
-            doc = pipe(doc)
-        return doc
-
-    return before
-
-
-def _name_text(answers: Iterator[Answer], batch: list[Text]) -> Iterator[Answer]:
-    """Say which text an error is about."""
-    for text in batch:
-        try:
-            answer = next(answers)
-        except InstaNERError as err:
-            raise InstaNERError(f"Text {text.id}: {err}") from err
-        yield answer
-
-
 def _ground_marks(
     doc: Doc, marks: Iterable[Offsets]
 ) -> tuple[list[Offsets], list[Reading]]:
@@ -280,18 +282,3 @@ def _ground_marks(
             spans.append((start, end, label))
         readings.append(Reading(status, surface, label))
     return spans, readings
-
-
-def _has_opinion(answer: Answer) -> bool:
-    # An answer of which no line could be read says nothing, not even "no entities".
-    readings = answer.readings
-    return readings is None or any(
-        reading.status is not Status.UNREADABLE for reading in readings
-    )
-
-
-def _count(docs: Iterable[Doc], summary: Summary, bar: tqdm) -> Iterator[Doc]:
-    for doc in docs:
-        summary.texts += 1
-        bar.update(summary.texts + summary.held_out + len(summary.unanswered) - bar.n)
-        yield doc

@@ -41,8 +41,8 @@ def evaluate(nlp: Language, gold: Path) -> dict[str, Any]:
     gold (Path): Gold, JSONL or DocBin.
     RETURNS (Dict[str, Any]): ents_p, ents_r, ents_f and ents_per_type (between 0 and 1,
         from spacy.scorer.get_ner_prf, with the support of each label), texts, words,
-        words_per_second (None for recorded answers) and, for a teacher, unread
-        (mentions and lines that made no span), prompt_tokens and
+        words_per_second (None for recorded or stored answers) and, for a teacher,
+        unread (mentions and lines that made no span), prompt_tokens and
         prompt_tokens_estimated.
     RAISES (InstaNERError): On empty gold, and when a teacher cannot answer.
     """
@@ -53,7 +53,7 @@ def evaluate(nlp: Language, gold: Path) -> dict[str, Any]:
     llms = get_llms(nlp)
     if not llms:
         list(nlp.pipe(texts[:_WARM_UP]))
-    used = _get_usage(nlp)
+    before = _get_usage(nlp)
     start = time.perf_counter()
     predictions = list(nlp.pipe(texts))
     seconds = time.perf_counter() - start
@@ -63,7 +63,8 @@ def evaluate(nlp: Language, gold: Path) -> dict[str, Any]:
     scores = get_ner_prf(
         [Example(predicted, reference) for predicted, reference in pairs]
     )
-    recorded = any(isinstance(llm._model, Replay) for _, llm in llms)
+    used = _get_usage(nlp) - before
+    recorded = used["stored"] or any(isinstance(p._model, Replay) for _, p in llms)
     result = {
         "ents_p": scores["ents_p"],
         "ents_r": scores["ents_r"],
@@ -77,7 +78,7 @@ def evaluate(nlp: Language, gold: Path) -> dict[str, Any]:
         "words_per_second": None if recorded else round(words / seconds, 1),
     }
     if llms:
-        tokens = _count_prompt_tokens(nlp, texts, used)
+        tokens = _count_prompt_tokens(nlp, texts, used["prompt_tokens"])
         result["unread"] = sum(
             reading.status.is_loss
             for doc in predictions
@@ -105,19 +106,19 @@ def get_size(path: Path) -> int:
     return sum(file_.stat().st_size for file_ in path.rglob("*") if file_.is_file())
 
 
-def _get_usage(nlp: Language) -> int | None:
-    models = [llm._model for _, llm in get_llms(nlp)]
-    if not all(isinstance(model, Chat) for model in models):
-        return None
-    return sum(model.usage["prompt_tokens"] for model in models)
+def _get_usage(nlp: Language) -> Counter[str]:
+    usage: Counter[str] = Counter()
+    for _, llm in get_llms(nlp):
+        if isinstance(llm._model, Chat):
+            for part in (llm._model.asked, llm._model.recalled):
+                usage["prompt_tokens"] += part["prompt_tokens"]
+            usage["stored"] += llm._model.recalled["answers"]
+    return usage
 
 
-def _count_prompt_tokens(
-    nlp: Language, texts: list[str], used_before: int | None
-) -> Tokens:
-    used = _get_usage(nlp)
-    if used is not None and used_before is not None and used > used_before:
-        return Tokens(used - used_before, estimated=False)
+def _count_prompt_tokens(nlp: Language, texts: list[str], used: int) -> Tokens:
+    if used:
+        return Tokens(used, estimated=False)
     n_bytes = 0
     for _, llm in get_llms(nlp):
         docs = (nlp.make_doc(text) for text in texts)

@@ -3,19 +3,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import spacy
 import srsly
 from spacy.language import Language
 from spacy.tokens import Doc, Span
 
-from instaner.annotate import Summary, annotate, ask
+from instaner.annotate import FAILED, Summary, annotate
+from instaner.asking import TooManyFailures
 from instaner.corpus import PROVENANCE, read_docs
 from instaner.errors import InstaNERError
 from instaner.generate import generate
-from instaner.llm.replay import hash_prompt
+from instaner.llm.store import hash_prompt
 from instaner.pipeline import get_llms, load_teacher
-from instaner.tasks.grounding import Reading, Status
 
-from .conftest import ROOT, MakeTeacher, WriteRows
+from .conftest import LABELS, ROOT, MakeTeacher, WriteRows
+from .server import ChatServer, Faulty, complete, reply
 
 _TEXT = "My wok is full of ramen."
 _WOK = "1. wok | True | EQUIPMENT | a pan"
@@ -25,7 +27,7 @@ _MARK = {"start": 3, "end": 6, "label": "EQUIPMENT"}
 
 def _annotate(nlp: Language, texts: Path, **settings: Any) -> tuple[Summary, list[Doc]]:
     output = texts.with_name("annotated")
-    summary = annotate(nlp, texts, output, **settings)
+    summary = annotate(nlp, texts, output, **{"max_failures": 1, **settings})
     return summary, list(read_docs(output, nlp.vocab))
 
 
@@ -261,15 +263,6 @@ def test_no_text_is_an_error_and_no_folder(
     assert not path.with_name("annotated").exists()
 
 
-def test_ask_gives_prompt_and_readings(make_teacher: MakeTeacher) -> None:
-    nlp = make_teacher({_TEXT: [_WOK, _RAMEN]})
-    ((_, llm),) = get_llms(nlp)
-    (answer,) = ask(llm, [nlp.make_doc(_TEXT)], sample=1)
-    assert _get_ents(answer.doc) == [("ramen", "DISH")]
-    assert _TEXT in answer.prompts[0]
-    assert answer.readings == [Reading(Status.EXACT, "ramen", "DISH")]
-
-
 def test_demo_texts_are_all_answered(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -314,3 +307,178 @@ def test_mark_on_white_space_is_no_vote(
     )
     assert [row["status"] for row in summary.unread] == ["off token"]
     assert not summary.standings
+
+
+def _make_live(server: ChatServer, **settings: Any) -> Language:
+    nlp = spacy.blank("en")
+    model = {
+        "@llm_models": "instaner.Chat.v1",
+        "name": "m",
+        "base_url": server.url,
+        "max_retries": 0,
+        **settings,
+    }
+    task = {"@llm_tasks": "instaner.NER.v1", "labels": LABELS}
+    nlp.add_pipe("llm", config={"task": task, "model": model})
+    return nlp
+
+
+def _number(write_rows: WriteRows, count: int) -> Path:
+    return write_rows(*({"id": f"{n}", "text": f"Wok {n}."} for n in range(count)))
+
+
+def _read_shards(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.spacy"))}
+
+
+def test_failures_are_listed(make_teacher: MakeTeacher, write_rows: WriteRows) -> None:
+    nlp = make_teacher({_TEXT: [_WOK, "I am sorry."], "Other": ["", _WOK]})
+    rows = write_rows({"id": "x", "text": _TEXT}, {"id": "y", "text": "Other"})
+    summary, docs = _annotate(nlp, rows, samples=2)
+    assert len(docs) == 2
+    assert summary.to_json()["failures"] == {"unreadable answer": 1, "empty answer": 1}
+    assert list(srsly.read_jsonl(rows.with_name("annotated") / FAILED)) == [
+        {"id": "y", "voter": "llm/0", "reason": "empty answer", "detail": ""},
+        {
+            "id": "x",
+            "voter": "llm/1",
+            "reason": "unreadable answer",
+            "detail": "I am sorry.",
+        },
+    ]
+
+
+def test_server_errors_are_listed(
+    chat_server: ChatServer, write_rows: WriteRows
+) -> None:
+    chat_server.behave = lambda body: (
+        reply(500, {"error": {"message": "Overloaded"}})
+        if "Wok 3" in body["messages"][-1]["content"]
+        else complete(_WOK)
+    )
+    rows = _number(write_rows, 6)
+    summary, docs = _annotate(_make_live(chat_server), rows)
+    assert (len(docs), summary.unanswered) == (5, ["3"])
+    (row,) = srsly.read_jsonl(rows.with_name("annotated") / FAILED)
+    assert (row["id"], row["voter"], row["reason"]) == ("3", "llm/0", "server error")
+    assert "Overloaded" in row["detail"]
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_too_many_failures_leave_the_old_shards_and_a_list(
+    make_teacher: MakeTeacher, write_rows: WriteRows, old: bool
+) -> None:
+    rows = write_rows({"id": "x", "text": _TEXT})
+    folder = rows.with_name("annotated")
+    if old:
+        _annotate(make_teacher({_TEXT: _WOK}), rows)
+    before = _read_shards(folder)
+    assert bool(before) is old
+    nlp = make_teacher({_TEXT: _WOK, "a": "", "b": "", "c": "?"})
+    rows = write_rows(*({"id": text, "text": text} for text in (_TEXT, "a", "b", "c")))
+    message = r"3 of 4 answers failed \(empty answer: 2, unreadable answer: 1\)"
+    with pytest.raises(TooManyFailures, match=message):
+        annotate(nlp, rows, folder, max_failures=0.7)
+    assert _read_shards(folder) == before
+    assert [row["id"] for row in srsly.read_jsonl(folder / FAILED)] == ["a", "b", "c"]
+
+
+def test_clean_run_removes_the_list_of_failures(
+    chat_server: ChatServer, write_rows: WriteRows
+) -> None:
+    chat_server.behave = Faulty(lambda body: _WOK, server_error=0.4, sticky=True)
+    rows = _number(write_rows, 20)
+    failed = rows.with_name("annotated") / FAILED
+    with pytest.raises(TooManyFailures, match="of 20 answers failed"):
+        _annotate(_make_live(chat_server), rows, max_failures=0.05)
+    number = len(list(srsly.read_jsonl(failed)))
+    asked = len(chat_server.requests)
+    chat_server.behave = lambda body: complete(_WOK)
+    _, docs = _annotate(_make_live(chat_server), rows, max_failures=0.05)
+    assert len(docs) == 20
+    assert not failed.exists()
+    assert len(chat_server.requests) - asked == number  # the failed ones alone
+
+
+@pytest.mark.parametrize("max_failures", [0, 0.05])
+def test_failures_up_to_the_share_pass(
+    chat_server: ChatServer, write_rows: WriteRows, max_failures: float
+) -> None:
+    chat_server.behave = lambda body: (
+        complete("") if "Wok 7" in body["messages"][-1]["content"] else complete(_WOK)
+    )
+    rows = _number(write_rows, 20)
+    nlp = _make_live(chat_server)
+    if max_failures:
+        _, docs = _annotate(nlp, rows, max_failures=max_failures)
+        assert len(docs) == 19
+    else:
+        with pytest.raises(TooManyFailures, match="1 of 20 answers failed"):
+            _annotate(nlp, rows, max_failures=max_failures)
+
+
+def test_second_run_asks_nothing_and_writes_the_same(
+    chat_server: ChatServer, write_rows: WriteRows
+) -> None:
+    chat_server.behave = Faulty(lambda body: _WOK, latency=0.003, jitter=0.003)
+    rows = _number(write_rows, 10)
+    written, bills = [], []
+    for number in (1, 8):
+        nlp = _make_live(chat_server, max_concurrency=number)
+        summary, _ = _annotate(nlp, rows, samples=2)
+        written.append(_read_shards(rows.with_name("annotated")))
+        bills.append([(b["answers"], b["stored"]) for b in summary.bills])
+    assert len(chat_server.requests) == 20
+    assert written[0]
+    assert written[0] == written[1]
+    assert bills == [[(20, 0)], [(0, 20)]]
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_store_is_beside_the_output_unless_the_config_has_one(
+    chat_server: ChatServer, write_rows: WriteRows, tmp_path: Path, own: bool
+) -> None:
+    chat_server.behave = lambda body: complete(_WOK)
+    settings = {"store": str(tmp_path / "own" / "mine.db")} if own else {}
+    _annotate(_make_live(chat_server, **settings), _number(write_rows, 2))
+    assert (tmp_path / "responses.db").exists() is not own
+    assert (tmp_path / "own" / "mine.db").exists() is own
+
+
+def test_components_have_stored_answers_of_their_own(
+    chat_server: ChatServer, write_rows: WriteRows
+) -> None:
+    replies = {"a": _WOK, "b": "No entities"}
+    chat_server.behave = lambda body: complete(replies[body["model"]])
+    nlp = spacy.blank("en")
+    for name in replies:
+        model = {
+            "@llm_models": "instaner.Chat.v1",
+            "name": name,
+            "base_url": chat_server.url,
+        }
+        task = {"@llm_tasks": "instaner.NER.v1", "labels": LABELS}
+        nlp.add_pipe("llm", name=name, config={"task": task, "model": model})
+    summary, docs = _annotate(nlp, _number(write_rows, 3))
+    assert [bill["model"] for bill in summary.bills] == ["a", "b"]
+    assert len(chat_server.requests) == 6
+    assert [_get_missing(doc) for doc in docs] == [["Wok"]] * 3
+
+
+def test_end_of_the_run_leaves_the_old_shards_and_keeps_the_answers(
+    chat_server: ChatServer, write_rows: WriteRows
+) -> None:
+    chat_server.behave = lambda body: complete(_WOK)
+    _annotate(_make_live(chat_server), _number(write_rows, 2))
+    chat_server.behave = lambda body: (
+        complete(_WOK) if len(chat_server.requests) < 6 else reply(402, {})
+    )
+    rows = _number(write_rows, 20)
+    before = _read_shards(rows.with_name("annotated"))
+    nlp = _make_live(chat_server, max_concurrency=1)
+    with pytest.raises(InstaNERError, match="Top up the account"):
+        _annotate(nlp, rows)
+    assert _read_shards(rows.with_name("annotated")) == before
+    chat_server.behave = lambda body: complete(_WOK)
+    _annotate(_make_live(chat_server), rows)
+    assert len(chat_server.paid) == 20

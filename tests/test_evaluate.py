@@ -9,6 +9,7 @@ from spacy.pipeline import EntityRuler
 
 from instaner.errors import InstaNERError
 from instaner.evaluate import compare, evaluate, get_size
+from instaner.llm.store import Store
 from instaner.pipeline import get_llms
 
 from .conftest import LABELS, MakeTeacher, WriteRows
@@ -134,6 +135,17 @@ def test_tokens_of_a_server_are_its_own(live_teacher: Language, gold: Path) -> N
 
 def test_live_answers_have_a_speed(live_teacher: Language, gold: Path) -> None:
     assert evaluate(live_teacher, gold)["words_per_second"] > 0
+
+
+def test_stored_answers_have_tokens_but_no_speed(
+    live_teacher: Language, gold: Path, tmp_path: Path
+) -> None:
+    ((_, llm),) = get_llms(live_teacher)
+    llm._model.store = Store(tmp_path / "responses.db")
+    first, second = (evaluate(live_teacher, gold) for _ in range(2))
+    assert first["words_per_second"] > 0
+    assert second["words_per_second"] is None
+    assert (second["prompt_tokens"], second["prompt_tokens_estimated"]) == (123, False)
 
 
 def test_every_text_is_asked_once(

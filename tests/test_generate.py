@@ -9,14 +9,16 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.vocab import Vocab
 
+from instaner.asking import TooManyFailures
 from instaner.errors import InstaNERError
 from instaner.generate import generate
-from instaner.llm.replay import hash_prompt
+from instaner.llm.store import hash_prompt
 from instaner.pipeline import get_llms, load_teacher
 from instaner.tasks.generate import BRIEF, make_generate_task
 from instaner.tasks.grounding import Reading, Status
 
 from .conftest import ROOT, MakeTeacher, Record, WriteRows
+from .server import ChatServer, complete
 
 _LABELS = {"EQUIPMENT": "A tool."}
 _BRIEF = {"id": "b", "author": "a cook", "topic": "soup", "form": "a forum"}
@@ -80,8 +82,8 @@ def test_counts_and_readings_are_returned(
     nlp = make_generator(
         (_BRIEF, "Sure!\n1. My [wok](EQUIPMENT)."), (other, "1. My [wok](EQUIPMENT)!")
     )
-    counts = generate(nlp, write_rows(_BRIEF, other), tmp_path / "texts.jsonl")
-    assert counts == (
+    summary = generate(nlp, write_rows(_BRIEF, other), tmp_path / "texts.jsonl")
+    assert (summary.briefs, summary.texts, summary.readings) == (
         2,
         2,
         {
@@ -96,8 +98,70 @@ def test_no_text_is_an_error_and_no_file(
 ) -> None:
     nlp = make_generator((_BRIEF, "I cannot help with that."))
     with pytest.raises(InstaNERError, match=r"No text came of the 1 briefs in .*ro"):
-        generate(nlp, write_rows(_BRIEF), tmp_path / "texts.jsonl")
+        generate(nlp, write_rows(_BRIEF), tmp_path / "texts.jsonl", max_failures=1)
     assert not (tmp_path / "texts.jsonl").exists()
+
+
+def test_too_many_failures_leave_the_old_texts_and_a_list(
+    make_generator: MakeGenerator, write_rows: WriteRows, tmp_path: Path
+) -> None:
+    output, failed = tmp_path / "texts.jsonl", tmp_path / "texts.failed.jsonl"
+    output.write_text("old", "utf8")
+    other = {**_BRIEF, "id": "c", "topic": "bread"}
+    nlp = make_generator((_BRIEF, "1. Thanks."), (other, "I am sorry."))
+    message = r"1 of 2 answers failed \(unreadable answer: 1\): .*texts.failed.jsonl"
+    with pytest.raises(TooManyFailures, match=message):
+        generate(nlp, write_rows(_BRIEF, other), output)
+    assert output.read_text("utf8") == "old"
+    assert list(srsly.read_jsonl(failed)) == [
+        {
+            "id": "c",
+            "voter": "llm",
+            "reason": "unreadable answer",
+            "detail": "I am sorry.",
+        }
+    ]
+
+
+def test_clean_run_removes_the_list_of_failures(
+    make_generator: MakeGenerator, write_rows: WriteRows, tmp_path: Path
+) -> None:
+    output, failed = tmp_path / "texts.jsonl", tmp_path / "texts.failed.jsonl"
+    other = {**_BRIEF, "id": "c", "topic": "bread"}
+    briefs = write_rows(_BRIEF, other, name="briefs.jsonl")
+    nlp = make_generator((_BRIEF, "1. Thanks."), (other, "I am sorry."))
+    summary = generate(nlp, briefs, output, max_failures=0.5)
+    assert (summary.texts, len(summary.failures.rows)) == (1, 1)
+    assert failed.exists()
+    nlp = make_generator((_BRIEF, "1. Thanks."), (other, "1. Sorry."))
+    assert generate(nlp, briefs, output).texts == 2
+    assert not failed.exists()
+
+
+def test_second_run_asks_nothing(
+    chat_server: ChatServer, write_rows: WriteRows, tmp_path: Path
+) -> None:
+    chat_server.behave = lambda body: complete("1. My [wok](EQUIPMENT).")
+    briefs = write_rows(*({**_BRIEF, "id": f"{n}", "topic": f"{n}"} for n in range(9)))
+    written, bills = [], []
+    for _ in range(2):
+        nlp = spacy.blank("en")
+        config = {
+            "task": {"@llm_tasks": "instaner.Generate.v1", "labels": _LABELS},
+            "model": {
+                "@llm_models": "instaner.Chat.v1",
+                "name": "m",
+                "base_url": chat_server.url,
+            },
+        }
+        nlp.add_pipe("llm", config=config)
+        (bill,) = generate(nlp, briefs, tmp_path / "texts.jsonl").bills
+        bills.append((bill["answers"], bill["stored"]))
+        written.append((tmp_path / "texts.jsonl").read_bytes())
+    assert len(chat_server.requests) == 9
+    assert bills == [(9, 0), (0, 9)]
+    assert written[0] == written[1]
+    assert (tmp_path / "responses.db").exists()
 
 
 def test_unknown_prompt_leaves_the_old_texts(
@@ -158,10 +222,9 @@ def test_demo_gives_all_texts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.chdir(ROOT)
     nlp = load_teacher("configs/generator.cfg")
     assert len(get_llms(nlp)) == 1
-    _, n_texts, readings = generate(
-        nlp, Path("assets/briefs.jsonl"), tmp_path / "texts.jsonl"
-    )
-    assert (n_texts, {reading.status for reading in readings}) == (1200, {Status.EXACT})
+    summary = generate(nlp, Path("assets/briefs.jsonl"), tmp_path / "texts.jsonl")
+    assert summary.texts == 1200
+    assert {reading.status for reading in summary.readings} == {Status.EXACT}
 
 
 def test_brief_that_lacks_what_the_template_asks_for_is_named(

@@ -6,6 +6,7 @@ from spacy.language import Language
 from spacy.pipeline import EntityRuler
 
 from instaner.errors import InstaNERError
+from instaner.llm.chat import Chat
 from instaner.pipeline import (
     get_llm_names,
     get_llms,
@@ -14,7 +15,7 @@ from instaner.pipeline import (
     read_config,
 )
 
-from .conftest import MakeTeacher
+from .conftest import ROOT, MakeTeacher
 
 _TEACHER = """
 [paths]
@@ -181,3 +182,39 @@ def test_model_of_a_recording_cannot_be_set(
     make_teacher({}).to_disk(config_path.with_name("recorded"))
     with pytest.raises(InstaNERError, match="The model cannot be set to other"):
         load_teacher(str(config_path.with_name("recorded")), llm="other")
+
+
+@pytest.mark.parametrize("name", ["teacher_live", "generator_live"])
+def test_live_configs_need_no_key_and_make_no_store_to_be_loaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    store = tmp_path / "responses.db"
+    nlp = load_teacher(
+        f"configs/{name}.cfg", overrides={"paths.store": str(store)}, llm="m"
+    )
+    ((_, llm),) = get_llms(nlp)
+    assert isinstance(llm._model, Chat)
+    assert llm._model.store is not None
+    assert (llm._model.name, llm._model.store.path) == ("m", store)
+    assert not store.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("budget", 1.0, "The budget for m needs store"),
+        ("max_concurrency", 0, "max_concurrency of m has to be greater than 0"),
+        ("params", {"messages": []}, '"messages" is set for each request'),
+        ("max_concurrency", "many", "max_concurrency"),
+    ],
+)
+def test_settings_that_cannot_be_are_one_line(
+    config_path: Path, name: str, value: object, message: str
+) -> None:
+    with pytest.raises(InstaNERError, match=message) as caught:
+        load_teacher(
+            str(config_path), overrides={f"components.llm.model.{name}": value}
+        )
+    assert "\n" not in str(caught.value)

@@ -12,6 +12,7 @@ from spacy.cli._util import parse_config_overrides
 from spacy.util import import_file
 from wasabi import Printer
 
+from ..asking import Failures
 from ..errors import InstaNERError
 
 Arg = typer.Argument
@@ -19,6 +20,8 @@ Opt = typer.Option
 
 # Settings of commands that take config overrides: --section.key value
 OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+MAX_FAILURES_HELP = "Share of the answers that may fail, between 0 and 1"
 
 CODE_HELP = "Python file with registered functions that the pipeline needs"
 
@@ -115,3 +118,47 @@ def print_examples(rows: Iterable[str], *, at_most: int = 5) -> None:
         msg.text(f"  {row}")
     if len(rows) > at_most:
         msg.text(f"  … and {len(rows) - at_most} more")
+
+
+def print_bills(bills: Iterable[dict[str, Any]]) -> None:
+    """Print what answers took.
+
+    bills (Iterable[Dict[str, Any]]): As asking.Model.make_bill makes them.
+    """
+    for bill in bills:
+        parts = [f"{bill['answers']:,} answers", f"{bill['stored']:,} more were stored"]
+        if bill["answers"]:
+            tokens = bill["prompt_tokens"], bill["completion_tokens"]
+            parts.append("{:,} + {:,} tokens".format(*tokens))
+            parts.append(format_cost(bill["cost"]))
+            parts.append(format_footprint(bill.get("kwh"), bill.get("kg_co2e")))
+        msg.text(f"Asked {bill['model']} ({bill['component']}): {', '.join(parts)}")
+
+
+def format_cost(cost: float | None) -> str:
+    """RETURNS (str): US dollars, for a person."""
+    if cost is None:
+        return "price not known (set prices in the config)"
+    return f"{cost:,.2f} US dollars" if cost >= 1 else f"{cost:.4f} US dollars"
+
+
+def format_footprint(
+    kwh: tuple[float, float] | None, kg_co2e: tuple[float, float] | None
+) -> str:
+    """RETURNS (str): Energy and greenhouse gases, for a person."""
+    if kwh is None or kg_co2e is None:
+        return "energy not known"
+    return "{:.3g} to {:.3g} kWh, {:.3g} to {:.3g} kg CO2e".format(*kwh, *kg_co2e)
+
+
+def print_failures(failures: Failures, path: Path) -> None:
+    """Print how many answers failed, and why.
+
+    failures (Failures): The failures.
+    path (Path): Where they are listed.
+    """
+    if not failures.rows:
+        return
+    msg.warn(f"{len(failures.rows)} of {failures.asked} answers failed: {path}")
+    for reason, count in failures.count().most_common():
+        msg.text(f"  {reason}: {count}")

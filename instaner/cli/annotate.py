@@ -4,20 +4,23 @@ from pathlib import Path
 
 import typer
 
-from ..annotate import Summary, annotate
+from ..annotate import FAILED, Summary, annotate
 from ..files import write_meta
 from ..pipeline import find_config, load_teacher
 from ..tasks.grounding import Status
 from ..vote import Standing
 from ._util import (
     CODE_HELP,
+    MAX_FAILURES_HELP,
     Arg,
     Opt,
     get_overrides,
     import_code,
     msg,
     one_line_errors,
+    print_bills,
     print_examples,
+    print_failures,
     show_progress,
 )
 
@@ -30,6 +33,7 @@ def annotate_cli(
     output: Path = Arg(..., help="Folder for annotated DocBin shards"),
     samples: int = Opt(1, min=1, help="Answers to ask each llm component for"),
     llm: str | None = Opt(None, help="Model to ask instead of the config's"),
+    max_failures: float = Opt(0.05, min=0, max=1, help=MAX_FAILURES_HELP),
     code: Path | None = Opt(None, "--code", "-c", help=CODE_HELP),
 ) -> None:
     """Have a teacher annotate texts, and let its answers vote."""
@@ -37,7 +41,14 @@ def annotate_cli(
     start = time.perf_counter()
     overrides = get_overrides(ctx)
     nlp = load_teacher(str(config), overrides=overrides, llm=llm)
-    summary = annotate(nlp, texts, output, samples=samples, progress=show_progress())
+    summary = annotate(
+        nlp,
+        texts,
+        output,
+        samples=samples,
+        max_failures=max_failures,
+        progress=show_progress(),
+    )
     meta = write_meta(
         output,
         **summary.to_json(),
@@ -52,6 +63,8 @@ def annotate_cli(
 
 def _print_summary(summary: Summary, output: Path, meta: Path) -> None:
     msg.good(f"{summary.texts} texts annotated: {output}")
+    print_bills(summary.bills)
+    print_failures(summary.failures, output / FAILED)
     if summary.held_out:
         msg.text(f"{summary.held_out} texts were left out: they are kept for testing")
     counts: Counter[tuple[str, str]] = Counter()
@@ -91,7 +104,7 @@ def _print_summary(summary: Summary, output: Path, meta: Path) -> None:
     if summary.unanswered:
         msg.warn(
             f"{len(summary.unanswered)} texts were left out, as no answer about them "
-            "could be read:"
+            "can be used:"
         )
         print_examples(summary.unanswered)
     if summary.unread or summary.unanswered:
