@@ -5,8 +5,10 @@ from spacy.cli import app as spacy_app
 
 from ._util import OVERRIDES
 from .annotate import annotate_cli
+from .estimate import estimate_cli
 from .evaluate import evaluate_cli
 from .generate import generate_cli
+from .responses import responses_app
 from .split import split_cli
 from .swap import swap_cli
 from .train import train_cli
@@ -21,6 +23,8 @@ app = typer.Typer(
 )
 app.command("generate", context_settings=OVERRIDES)(generate_cli)
 app.command("annotate", context_settings=OVERRIDES)(annotate_cli)
+app.command("estimate", context_settings=OVERRIDES)(estimate_cli)
+app.add_typer(responses_app)
 app.command("split")(split_cli)
 app.command("train", context_settings=OVERRIDES)(train_cli)
 app.command("evaluate")(evaluate_cli)

@@ -6,20 +6,33 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import spacy
 import srsly
 from click.testing import Result
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from instaner.cli import app
 from instaner.corpus import write_docs
 
 from ..conftest import KEY, ROOT
-from ..server import ChatServer, Reply, complete, reply
+from ..server import RETRY_AT_ONCE, ChatServer, Reply, complete, reply
 
-COMMANDS = ["generate", "annotate", "split", "train", "evaluate", "swap", "try"]
+COMMANDS = [
+    "generate",
+    "annotate",
+    "estimate",
+    "responses",
+    "split",
+    "train",
+    "evaluate",
+    "swap",
+    "try",
+]
 TEXT = "Salmon in a wok."
 
 Run = Callable[..., Result]
@@ -324,3 +337,184 @@ def test_swap_says_and_keeps_what_it_found(run: Run) -> None:
     assert "order: sentencizer → ner → merge_entities" in result.stdout
     meta = json.loads(Path("out.meta.json").read_text("utf8"))
     assert meta["contract"]["missing"] == ["EQUIPMENT", "INGREDIENT"]
+
+
+LIVE = ("configs/teacher_live.cfg", "texts.jsonl")
+PRICES = '--components.llm.model.prices={"input": 1, "output": 10}'
+
+
+@pytest.fixture
+def live(
+    chat_server: ChatServer, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> ChatServer:
+    """A server that the live configs ask about a hundred texts."""
+    chat_server.behave = lambda body: complete(
+        "No entities", prompt_tokens=1000, completion_tokens=20
+    )
+    monkeypatch.setenv("OPENAI_BASE_URL", chat_server.url)
+    rows = [{"id": str(n), "text": f"Text {n}."} for n in range(100)]
+    srsly.write_jsonl("texts.jsonl", rows)
+    return chat_server
+
+
+def _read_table(output: str) -> dict[str, str]:
+    lines = (line.strip().split("   ", 1) for line in output.splitlines())
+    return {line[0]: line[1].strip() for line in lines if len(line) == 2}
+
+
+def test_estimate_sends_nothing_and_guesses_nothing(live: ChatServer, run: Run) -> None:
+    result = run("estimate", *LIVE, "--samples", "2")
+    assert result.exit_code == 0, result.output
+    table = _read_table(result.stdout)
+    assert (table["documents"], table["to be asked"]) == ("100", "200")
+    assert "--pilot" in table["cost"]
+    assert live.requests == []
+    assert not Path("corpus").exists()
+
+
+def test_estimate_of_a_pilot_is_what_the_run_takes(live: ChatServer, run: Run) -> None:
+    pace = "--components.llm.model.requests_per_minute=6000"
+    result = run("estimate", *LIVE, PRICES, pace, "--pilot", "10")
+    assert result.exit_code == 0, result.output
+    table = _read_table(result.stdout)
+    assert len(live.requests) == 10
+    assert (table["stored already"], table["to be asked"]) == ("10", "90")
+    # Prompts differ by a digit.
+    tokens = int(table["prompt tokens"].replace(",", ""))
+    assert tokens == pytest.approx(90_000, rel=0.01)
+    assert table["answer tokens"] == "1,800"
+    assert table["cost"].startswith("0.108")
+    assert table["energy"] == "energy not known"
+    result = run("annotate", *LIVE, "out", PRICES)
+    assert "90 answers, 10 more were stored, 90,000 + 1,800 tokens, 0.1080" in (
+        result.stdout
+    )
+    (bill,) = json.loads(Path("out.meta.json").read_text("utf8"))["bills"]
+    assert (bill["answers"], bill["stored"], bill["cost"]) == (90, 10, 0.108)
+
+
+def test_estimate_of_a_generator(run: Run) -> None:
+    args = ("configs/generator.cfg", "assets/briefs.jsonl")
+    table = _read_table(run("estimate", *args).stdout)
+    assert (table["requests"], table["to be asked"]) == ("100", "0")
+
+
+def test_estimate_of_an_unknown_model_says_so(live: ChatServer, run: Run) -> None:
+    result = run("estimate", *LIVE, "--pilot", "5", "--llm", "nobody-knows-me")
+    assert _read_table(result.stdout)["cost"].startswith("price not known")
+
+
+def test_responses_are_shown_moved_and_pruned(live: ChatServer, run: Run) -> None:
+    assert run("annotate", *LIVE, "out", PRICES).exit_code == 0
+    shown = run("responses").stdout
+    assert "gpt-4o-mini" in shown
+    assert "100,000" in shown
+    assert "0.1200 US dollars" in shown
+    assert run("responses", "export", "rec.jsonl").exit_code == 0
+    result = run("responses", "--store", "other.db", "import", "rec.jsonl")
+    assert "100 new answers: other.db" in result.stdout
+    live.requests.clear()
+    result = run("annotate", *LIVE, "out2", "--paths.store", "other.db")
+    assert (result.exit_code, live.requests) == (0, [])
+    # A recording is just such an export.
+    path = Path("configs/teacher.cfg")
+    text = path.read_text("utf8").replace("assets/recordings/annotate", "rec")
+    path.write_text(text, "utf8")
+    assert run("annotate", str(path), "texts.jsonl", "out3").exit_code == 0
+    shards = [Path(f"{name}/00000.spacy").read_bytes() for name in ("out", "out2")]
+    assert [*shards, Path("out3/00000.spacy").read_bytes()] == [shards[0]] * 3
+    result = run("responses", "prune", "--all")
+    assert "100 answers removed" in result.stdout
+    assert "is empty" in run("responses").stdout
+
+
+def test_demo_recording_can_be_imported(run: Run) -> None:
+    path = "assets/recordings/annotate.jsonl"
+    result = run("responses", "--store", "new.db", "import", path)
+    assert "2256 new answers" in result.stdout
+    args = ("--store", "new.db", "export", "again.jsonl")
+    assert run("responses", *args).exit_code == 0
+    assert Path("again.jsonl").read_bytes() == Path(path).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ((), ["Response store not found: corpus/responses.db"]),
+        (("prune",), ["--failed"]),
+        (("import", "nowhere.jsonl"), ["nowhere.jsonl"]),
+        (("import", "texts.jsonl"), ["texts.jsonl, line 1", "prompt_sha256"]),
+        (("export", "configs"), ["corpus/responses.db"]),
+    ],
+)
+def test_wrong_use_of_responses(
+    args: tuple[str, ...], words: list[str], run: Run
+) -> None:
+    _check_one_line(run("responses", *args), *words)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("max_concurrency=0", ["max_concurrency", "greater than 0"]),
+        ("max_concurrency=5000", ["max_concurrency", "1000"]),
+        ("max_retries=-1", ["max_retries"]),
+        ("params.stream=true", ['"stream"']),
+        ("budget=1", ["price", "prices in the config"]),
+        ('prices={"input": 1}', ["prices", "output"]),
+        ("context_length=100", ["Text 0", "context_length (100 tokens)"]),
+    ],
+)
+def test_settings_of_a_model_that_cannot_be(
+    setting: str, words: list[str], live: ChatServer, run: Run
+) -> None:
+    option = f"--components.llm.model.{setting}"
+    _check_one_line(run("annotate", *LIVE, "out", option), *words)
+    assert live.requests == []
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda values: (
+        st.lists(values, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["choices", "message", "content", "usage", "prompt_tokens", "error"]
+            ),
+            values,
+            max_size=3,
+        )
+    ),
+    max_leaves=9,
+)
+
+
+# One project for all examples is what is wanted.
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    body=_JSON
+    | st.builds(lambda value: {"choices": [{"message": {"content": value}}]}, _JSON)
+    | st.builds(
+        lambda a, b: {"choices": [{"message": {"content": a}}], "usage": b},
+        st.text(),
+        _JSON,
+    ),
+    status=st.sampled_from([200, 200, 200, 400, 429, 500]),
+)
+def test_whatever_the_server_sends_is_at_most_one_line(
+    body: Any, status: int, live: ChatServer, run: Run
+) -> None:
+    content = json.dumps(body).encode("utf8")
+    headers = {"Content-Type": "application/json", **RETRY_AT_ONCE}
+    live.behave = lambda _: (status, headers, content)
+    srsly.write_jsonl("texts.jsonl", [{"text": TEXT}])
+    for path in Path().glob("fresh.db*"):
+        path.unlink()
+    once = ("--paths.store=fresh.db", "--components.llm.model.max_retries=1")
+    result = run("annotate", *LIVE, "fresh", *once)
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    assert len(result.stderr.splitlines()) == int(result.exit_code == 1)
