@@ -36,10 +36,6 @@ _LONGEST_WAIT = 3600.0  # seconds that a server may ask to wait for
 _MOST_FAILURES = 100  # in a row, with no answer between them
 _MOST_TOKENS = 2**40  # a count above it is an error
 
-# Exceptions of the SDK's HTTP library, by name, as it has two of them.
-_LOST = ("CloseError", "ReadError", "RemoteProtocolError", "WriteError")
-_SLOW = ("PoolTimeout", "ReadTimeout", "TimeoutError", "WriteTimeout")
-
 # Not whatever speaks of billing: messages about limits per minute do that, too.
 _QUOTA = re.compile(
     r"insufficient[_ ](quota|balance|funds|credit)|billing_(hard_limit|not_active)",
@@ -325,16 +321,17 @@ class Client:
         self._limits.correct(used - expected if used else 0)
 
     async def _send(self, request: Request) -> Response | _Trouble:
+        import httpx2
         import openai
 
+        messages = request.messages
+        body = {**request.params, "model": request.model, "messages": messages}
         start = time.monotonic()
         self._sending += 1
         try:
-            raw = await asyncio.wait_for(
-                self._openai.chat.completions.with_raw_response.create(
-                    model=request.model,
-                    messages=request.messages,  # type: ignore[arg-type]
-                    extra_body=request.params,  # whatever the server takes
+            reply = await asyncio.wait_for(
+                self._openai.post(
+                    "/chat/completions", cast_to=httpx2.Response, body=body
                 ),
                 self.settings.timeout,
             )
@@ -344,11 +341,11 @@ class Client:
             return self._judge_status(err)
         finally:
             self._sending -= 1
-        pause = read_pause(raw.http_response.headers)
+        pause = read_pause(reply.headers)
         if pause <= _LONGEST_WAIT:  # else the server can refuse the next one itself
             self._limits.pause(pause)
         try:
-            response = read_completion(raw.http_response.content)
+            response = read_completion(reply.content)
         except (
             AttributeError,
             LookupError,
@@ -378,20 +375,20 @@ class Client:
         return self._price(prompt, response.cached_tokens or 0, answer)
 
     def _judge_connection(self, err: Exception) -> _Trouble:
-        timed_out = isinstance(err, asyncio.TimeoutError)
-        cause = err if timed_out else err.__cause__ or err
-        kind = type(cause).__name__
-        if kind in _LOST:
-            detail = (
-                f"{self._address} broke the connection ({self._clean(str(cause))})."
-            )
-            return _Trouble(_Kind.TRY_AGAIN, detail, may_cost=True)
-        if kind in _SLOW:
-            detail = f"{self._address} gave no answer in {self.settings.timeout:g} s."
-            return _Trouble(_Kind.TRY_AGAIN, detail, may_cost=True)
-        detail = (
-            f"{self._address} cannot be reached ({self._clean(str(cause)) or kind})."
-        )
+        import httpx2
+
+        late = isinstance(err, asyncio.TimeoutError)
+        cause = err if late else err.__cause__ or err
+        said = self._clean(str(cause)) or type(cause).__name__
+        if not isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout):
+            if late or isinstance(cause, httpx2.TimeoutException):
+                seconds = f"{self.settings.timeout:g}"
+                detail = f"{self._address} gave no answer in {seconds} s."
+                return _Trouble(_Kind.TRY_AGAIN, detail, may_cost=True)
+            if isinstance(cause, httpx2.NetworkError | httpx2.RemoteProtocolError):
+                detail = f"{self._address} broke the connection ({said})."
+                return _Trouble(_Kind.TRY_AGAIN, detail, may_cost=True)
+        detail = f"{self._address} cannot be reached ({said})."
         return _Trouble(
             _Kind.RUN if self._answered is None else _Kind.TRY_AGAIN,
             detail,
