@@ -1,7 +1,7 @@
 """Texts × teachers × samples → annotated shards."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,7 @@ def annotate(
     samples: int = 1,
     max_failures: float = 0.05,
     progress: bool = False,
+    on_bills: Callable[[list[dict[str, Any]]], object] = lambda bills: None,
 ) -> Summary:
     """Have a teacher annotate texts, let its samples and the marks of the texts'
     writer vote, and write the docs to shards: trusted spans are entities, disputed
@@ -117,6 +118,8 @@ def annotate(
     samples (int): Number of answers to ask each llm component for.
     max_failures (float): Share of the answers that may fail, between 0 and 1.
     progress (bool): Show progress bars.
+    on_bills (Callable[[List[Dict[str, Any]]], object]): Called with what the answers
+        took when all are asked for, also if the run ends in an error.
     RETURNS (Summary): What came of it.
     RAISES (InstaNERError): When the teacher cannot answer, too many answers fail, or no
         text is annotated.
@@ -127,16 +130,19 @@ def annotate(
     count = sum(1 for _ in _hold_out(read_texts(texts), summary))
     try:
         with write_whole(output, holds=["*.spacy", FAILED]) as part:
-            for model in teacher.models:
-                with tqdm(
-                    total=count * samples,
-                    desc=f"Asking {model.name}",
-                    unit="answer",
-                    disable=not progress,
-                ) as bar:
-                    docs = teacher.make_docs(texts)
-                    model.fetch(docs, samples=samples, on_answer=bar.update)
-            summary.bills = [b for m in teacher.models if (b := m.make_bill())]
+            try:
+                for model in teacher.models:
+                    with tqdm(
+                        total=count * samples,
+                        desc=f"Asking {model.name}",
+                        unit="answer",
+                        disable=not progress,
+                    ) as bar:
+                        docs = teacher.make_docs(texts)
+                        model.fetch(docs, samples=samples, on_answer=bar.update)
+            finally:
+                summary.bills = [b for m in teacher.models if (b := m.make_bill())]
+                on_bills(summary.bills)
             write_shards(
                 tqdm(
                     _annotate(teacher, texts, samples, summary),
@@ -148,6 +154,11 @@ def annotate(
                 part,
             )
             summary.failures.check(max_failures, output / FAILED)
+            if not summary.texts and summary.failures.rows:
+                raise TooManyFailures(
+                    f"All {summary.failures.asked} answers failed. They are listed in "
+                    f"{output / FAILED}."
+                )
             if not summary.texts:
                 raise InstaNERError(
                     f"None of the {count + summary.held_out} texts in {texts} was "

@@ -3,6 +3,7 @@ a time; then the answers are read, in order. So nothing waits for a slow answer,
 run that was killed goes on where it stopped.
 """
 
+import re
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +26,11 @@ from .llm.replay import Replay
 from .llm.store import Failure, Reason, Request, Response, Store, check_response
 from .pipeline import one_line
 from .tasks.grounding import Reading, Status, load_readings
+
+_MOST_FAILURES = 10  # in a row, of a model that is asked one by one
+_SECRET = re.compile(
+    r"api_?key|secret|password|authorization|credential", re.IGNORECASE
+)
 
 STORE = "responses.db"  # beside a step's output, unless a config names a store
 
@@ -274,38 +280,54 @@ class Foreign:
         self.name = "/".join(filter(None, (function, str(config.get("name") or ""))))
         self.asked: Counter[str] = Counter()
         self.recalled: Counter[str] = Counter()
-        self._call = model
-        self._config = config
         self.store = store
+        self._call = model
+        self._config = _hide_secrets(config)
+        self._failures: dict[str, Failure] = {}
 
     def fetch(
         self, requests: Iterable[tuple[str, int]], *, on_answer: Callable[[], object]
     ) -> None:
         """Ask for what is not stored; see Chat.fetch."""
+        self._failures.clear()
+        failed_in_a_row = 0
         for prompt, sample in requests:
             request = self.make_request(prompt, sample)
             if self.store.get(request.key) is not None:
                 self.recalled["answers"] += 1
-            else:
-                self.store.put(request, self._ask(prompt))
-                self.asked["answers"] += 1
+            elif request.key not in self._failures:
+                outcome = self._ask(prompt)
+                if isinstance(outcome, Response):
+                    self.store.put(request, outcome)
+                    self.asked["answers"] += 1
+                    failed_in_a_row = 0
+                else:
+                    failed_in_a_row += 1
+                    worked = self.asked["answers"] or self.store.has_like(request)
+                    if not worked or failed_in_a_row >= _MOST_FAILURES:
+                        raise InstaNERError(outcome.detail)
+                    self._failures[request.key] = outcome
             on_answer()
 
     def recall(self, prompt: str, sample: int) -> Response | Failure:
         """Get an answer that was fetched; see Chat.recall."""
-        response = self.store.get(self.make_request(prompt, sample).key)
+        key = self.make_request(prompt, sample).key
+        if key in self._failures:
+            return self._failures[key]
+        response = self.store.get(key)
         if response is None:
             raise InstaNERError(
                 f"No answer (sample {sample}) of {self.name} is stored."
             )
         return check_response(response)
 
-    def _ask(self, prompt: str) -> Response:
+    def _ask(self, prompt: str) -> Response | Failure:
         start = time.perf_counter()
         try:
             ((answer,),) = self._call([[prompt]])
         except Exception as err:  # whatever another library raises
-            raise InstaNERError(f"{self.name} did not answer: {one_line(err)}") from err
+            detail = f"{self.name} did not answer: {one_line(err)}"
+            return Failure(Reason.SERVER, detail)
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         seconds = round(time.perf_counter() - start, 3)
         return Response(str(answer), seconds=seconds, created=now)
@@ -314,6 +336,13 @@ class Foreign:
         """RETURNS (Request): What the answer is stored under."""
         messages = [{"role": "user", "content": str(prompt)}]
         return Request(self.name, messages, self._config, sample)
+
+
+def _hide_secrets(value: Any) -> Any:
+    """What decides an answer is stored; the keys in a config do not decide it."""
+    if isinstance(value, dict):
+        return {k: _hide_secrets(v) for k, v in value.items() if not _SECRET.search(k)}
+    return value
 
 
 def _check_readings(readings: list[Reading] | None) -> Failure | None:

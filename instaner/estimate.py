@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from spacy.language import Language
@@ -12,13 +11,11 @@ from .annotate import Teacher
 from .asking import Model
 from .generate import make_brief_docs, make_generator
 from .llm.chat import Chat
-from .llm.cost import Footprint, estimate_footprint
+from .llm.cost import BYTES_PER_TOKEN, Footprint, estimate_footprint
 from .llm.replay import Replay
 from .llm.store import Request
 from .pipeline import get_llms
 from .tasks.generate import GenerateTask
-
-_BYTES_PER_TOKEN = 4  # OpenAI's rule of thumb for English
 
 
 @dataclass
@@ -30,6 +27,7 @@ class Estimate:
     docs (int): Texts or briefs.
     requests (int): Answers that are wanted: a request for each shard and sample.
     stored (int): How many of them are stored already, or recorded.
+    repeated (int): How many of them ask the same as another.
     basis (int): Answers in the store that the estimate rests on: of the same model,
         parameters and constant part of the prompt.
     prompt_tokens (int): Of the requests that are not stored.
@@ -44,6 +42,7 @@ class Estimate:
     docs: int = 0
     requests: int = 0
     stored: int = 0
+    repeated: int = 0
     basis: int = 0
     prompt_tokens: int = 0
     completion_tokens: int | None = None
@@ -80,18 +79,22 @@ def estimate(
             return teacher.make_docs(texts)
 
     total = sum(1 for _ in make_docs()) if pilot else 0
+    chosen = {number * total // pilot for number in range(pilot)}
     estimates = []
+    seen: set[str] = set()
     for model in models:
         if total:
-            model.fetch(islice(make_docs(), 0, None, -(-total // pilot)))
-        estimates.append(_estimate(model, make_docs(), samples))
+            docs = (doc for number, doc in enumerate(make_docs()) if number in chosen)
+            model.fetch(docs)
+        estimates.append(_estimate(model, make_docs(), samples, seen))
     return estimates
 
 
-def _estimate(model: Model, docs: Iterator[tuple[str, Doc]], samples: int) -> Estimate:
+def _estimate(
+    model: Model, docs: Iterator[tuple[str, Doc]], samples: int, seen: set[str]
+) -> Estimate:
     source = model.source
     result = Estimate(model.name, "a recording")
-    seen: set[str] = set()
     request: Request | None = None
     asked = n_bytes = 0
     if not isinstance(source, Replay):
@@ -107,8 +110,11 @@ def _estimate(model: Model, docs: Iterator[tuple[str, Doc]], samples: int) -> Es
                     continue
                 request = source.make_request(prompt, sample)
                 key = request.key
-                if key in seen or (source.store and source.store.get(key)):
+                if source.store is not None and source.store.get(key) is not None:
                     result.stored += 1
+                    continue
+                if key in seen:
+                    result.repeated += 1
                     continue
                 seen.add(key)
                 asked += 1
@@ -116,7 +122,7 @@ def _estimate(model: Model, docs: Iterator[tuple[str, Doc]], samples: int) -> Es
     if isinstance(source, Chat) and request is not None:
         _add_costs(result, source, request, asked, n_bytes)
     else:
-        result.prompt_tokens = round(n_bytes / _BYTES_PER_TOKEN)
+        result.prompt_tokens = round(n_bytes / BYTES_PER_TOKEN)
     return result
 
 
@@ -124,7 +130,7 @@ def _add_costs(
     result: Estimate, chat: Chat, request: Request, asked: int, n_bytes: int
 ) -> None:
     average = chat.store.average(request) if chat.store is not None else None
-    per_byte = average["prompt_tokens_per_byte"] if average else 1 / _BYTES_PER_TOKEN
+    per_byte = average["prompt_tokens_per_byte"] if average else 1 / BYTES_PER_TOKEN
     result.prompt_tokens = round(n_bytes * per_byte)
     if average is None or not asked:
         return

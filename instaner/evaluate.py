@@ -14,12 +14,13 @@ from spacy_llm.ty import supports_sharding
 from .corpus import read_gold
 from .errors import InstaNERError
 from .llm.chat import Chat
+from .llm.cost import BYTES_PER_TOKEN
 from .llm.replay import Replay
+from .llm.store import Reason
 from .pipeline import get_llms
 from .tasks.grounding import load_readings
 
 _WARM_UP = 16  # texts
-_BYTES_PER_TOKEN = 4
 
 
 class Tokens(NamedTuple):
@@ -42,8 +43,8 @@ def evaluate(nlp: Language, gold: Path) -> dict[str, Any]:
     RETURNS (Dict[str, Any]): ents_p, ents_r, ents_f and ents_per_type (between 0 and 1,
         from spacy.scorer.get_ner_prf, with the support of each label), texts, words,
         words_per_second (None for recorded or stored answers) and, for a teacher,
-        unread (mentions and lines that made no span), prompt_tokens and
-        prompt_tokens_estimated.
+        unread (mentions and lines that made no span), failed (answers that cannot be
+        used, by reason), prompt_tokens and prompt_tokens_estimated.
     RAISES (InstaNERError): On empty gold, and when a teacher cannot answer.
     """
     references = list(read_gold(gold, nlp))
@@ -84,6 +85,9 @@ def evaluate(nlp: Language, gold: Path) -> dict[str, Any]:
             for doc in predictions
             for reading in load_readings(doc) or ()
         )
+        result["failed"] = {
+            reason.value: used[reason.value] for reason in Reason if used[reason.value]
+        }
         result["prompt_tokens"] = tokens.number
         result["prompt_tokens_estimated"] = tokens.estimated
     return result
@@ -113,6 +117,7 @@ def _get_usage(nlp: Language) -> Counter[str]:
             for part in (llm._model.asked, llm._model.recalled):
                 usage["prompt_tokens"] += part["prompt_tokens"]
             usage["stored"] += llm._model.recalled["answers"]
+            usage.update(llm._model.failed)
     return usage
 
 
@@ -125,4 +130,4 @@ def _count_prompt_tokens(nlp: Language, texts: list[str], used: int) -> Tokens:
         for prompt in llm.task.generate_prompts(docs):
             shards = prompt[0] if supports_sharding(llm.task) else [prompt]
             n_bytes += sum(len(str(shard).encode("utf8")) for shard in shards)
-    return Tokens(round(n_bytes / _BYTES_PER_TOKEN), estimated=True)
+    return Tokens(round(n_bytes / BYTES_PER_TOKEN), estimated=True)

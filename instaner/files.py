@@ -50,7 +50,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         for number, raw in enumerate(file_, 1):
             try:
                 line = raw.decode("utf-8-sig").strip()
-                row = json.loads(line) if line else None
+                row = json.loads(line, parse_constant=_refuse) if line else None
                 if "\\u" in line:  # half of a surrogate pair cannot be written
                     json.dumps(row, ensure_ascii=False).encode("utf8")
             except (RecursionError, ValueError) as err:  # UnicodeErrors too
@@ -66,6 +66,10 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     f"found {type(row).__name__}."
                 )
             yield number, row
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def get_field(row: dict[str, Any], key: str, path: Path, number: int) -> str:

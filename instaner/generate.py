@@ -1,7 +1,7 @@
 """From briefs to texts with the spans that their writer marked."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ def generate(
     *,
     max_failures: float = 0.05,
     progress: bool = False,
+    on_bills: Callable[[list[dict[str, Any]]], object] = lambda bills: None,
 ) -> Summary:
     """Have a model write texts from briefs, and take the marks out of them. Answers are
     kept in the store of the model's config, else in responses.db beside the output:
@@ -57,6 +58,8 @@ def generate(
         that failed are listed beside it, in NAME.failed.jsonl.
     max_failures (float): Share of the answers that may fail, between 0 and 1.
     progress (bool): Show a progress bar.
+    on_bills (Callable[[List[Dict[str, Any]]], object]): Called with what the answers
+        took when all are asked for, also if the run ends in an error.
     RETURNS (Summary): What came of it.
     RAISES (InstaNERError): On a broken brief, a pipeline that does not generate, when
         too many answers fail, or no text came of it.
@@ -67,15 +70,25 @@ def generate(
     failed = get_failed(output)
     try:
         with write_whole(output) as part:
-            with tqdm(
-                total=len(rows), desc="Generating", unit="brief", disable=not progress
-            ) as bar:
-                model.fetch(make_brief_docs(nlp, briefs), on_answer=bar.update)
-            if (bill := model.make_bill()) is not None:
-                summary.bills.append(bill)
+            try:
+                with tqdm(
+                    total=len(rows),
+                    desc="Generating",
+                    unit="brief",
+                    disable=not progress,
+                ) as bar:
+                    model.fetch(make_brief_docs(nlp, briefs), on_answer=bar.update)
+            finally:
+                summary.bills = [bill] if (bill := model.make_bill()) else []
+                on_bills(summary.bills)
             answers = model.read(make_brief_docs(nlp, briefs))
             srsly.write_jsonl(part, _make_texts(model.name, rows, answers, summary))
             summary.failures.check(max_failures, failed)
+            if not summary.texts and summary.failures.rows:
+                raise TooManyFailures(
+                    f"All {summary.failures.asked} answers failed. They are listed in "
+                    f"{failed}."
+                )
             if not summary.texts:
                 raise InstaNERError(
                     f"No text came of the {len(rows)} briefs in {briefs}. Check the "

@@ -1,5 +1,6 @@
 """From a config, a folder or a package name to a pipeline."""
 
+import re
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -205,6 +206,8 @@ def _find(source: str) -> Path:
 
 
 def one_line(err: BaseException) -> str:
-    """RETURNS (str): Another library's message in one line, cut where it is long."""
-    line = " ".join(str(err).split())
+    """RETURNS (str): Another library's message in one line, cut where it is long, and
+    without the passwords of addresses.
+    """
+    line = re.sub(r"//[^/@\s]*@", "//", " ".join(str(err).split()))
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} …"

@@ -482,3 +482,13 @@ def test_end_of_the_run_leaves_the_old_shards_and_keeps_the_answers(
     chat_server.behave = lambda body: complete(_WOK)
     _annotate(_make_live(chat_server), rows)
     assert len(chat_server.paid) == 20
+
+
+def test_list_of_failures_is_there_when_all_fail(
+    make_teacher: MakeTeacher, write_rows: WriteRows
+) -> None:
+    rows = write_rows({"text": _TEXT})
+    with pytest.raises(InstaNERError, match="All 1 answers failed.*failed.jsonl"):
+        _annotate(make_teacher({_TEXT: "I am sorry."}), rows)
+    (row,) = srsly.read_jsonl(rows.with_name("annotated") / FAILED)
+    assert row["reason"] == "unreadable answer"

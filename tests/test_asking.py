@@ -8,14 +8,14 @@ import srsly
 from spacy.language import Language
 from spacy.tokens import Doc
 
-from instaner.asking import Answer, Failures, Model, TooManyFailures
+from instaner.asking import Answer, Failures, Foreign, Model, TooManyFailures
 from instaner.errors import InstaNERError
 from instaner.llm.chat import Chat
 from instaner.llm.store import Failure, Reason, Store
 from instaner.pipeline import get_llms
 from instaner.tasks.grounding import Reading, Status
 
-from .conftest import LABELS, MakeTeacher
+from .conftest import KEY, LABELS, MakeTeacher
 from .server import ChatServer, Reply, complete, reply
 
 _WOK = "1. wok | True | EQUIPMENT | a pan"
@@ -137,7 +137,7 @@ def test_config_of_a_foreign_model_tells_its_answers_apart(
     }
 
 
-def test_error_of_a_foreign_model_is_one_line_and_keeps_the_answers(
+def test_error_of_a_foreign_model_is_that_of_its_text(
     make_teacher: MakeTeacher, store: Path
 ) -> None:
     def call(prompts: Prompts) -> Prompts:
@@ -148,9 +148,36 @@ def test_error_of_a_foreign_model_is_one_line_and_keeps_the_answers(
 
     nlp = make_teacher({})
     model = _make_foreign(nlp, call, store)
+    texts = "A wok.", "wok", "The wok."
+    model.fetch(_name(nlp, *texts))
+    assert len(list(Store(store).read())) == 2
+    failures = [answer.failure for answer in model.read(_name(nlp, *texts))]
+    detail = "instaner.Replay.v1 did not answer: It is broken."
+    assert failures == [None, (Reason.SERVER, detail), None]
+
+
+def test_foreign_model_that_never_answers_ends_the_run(
+    make_teacher: MakeTeacher, store: Path
+) -> None:
+    calls = []
+
+    def call(prompts: Prompts) -> Prompts:
+        calls.append(prompts)
+        raise ConnectionError("It is\nbroken.")
+
+    nlp = make_teacher({})
+    model = _make_foreign(nlp, call, store)
     with pytest.raises(InstaNERError, match="did not answer: It is broken"):
         model.fetch(_name(nlp, "A wok.", "wok"))
-    assert len(list(Store(store).read())) == 1
+    assert len(calls) == 1
+
+
+def test_key_in_the_config_of_a_foreign_model_is_not_stored(store: Path) -> None:
+    config = {"@llm_models": "f", "api_key": KEY, "config": {"max_tokens": 3}}
+    model = Foreign(lambda prompts: [["1"]], config, Store(store))
+    model.fetch([("a", 0)], on_answer=lambda: None)
+    (row,) = Store(store).read()
+    assert row["params"] == {"@llm_models": "f", "config": {"max_tokens": 3}}
 
 
 @pytest.mark.parametrize("given", [[], [["a"], ["b"]], [["a", "b"]], [[]], None])

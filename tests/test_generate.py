@@ -97,9 +97,11 @@ def test_no_text_is_an_error_and_no_file(
     make_generator: MakeGenerator, write_rows: WriteRows, tmp_path: Path
 ) -> None:
     nlp = make_generator((_BRIEF, "I cannot help with that."))
-    with pytest.raises(InstaNERError, match=r"No text came of the 1 briefs in .*ro"):
+    with pytest.raises(InstaNERError, match="All 1 answers failed"):
         generate(nlp, write_rows(_BRIEF), tmp_path / "texts.jsonl", max_failures=1)
     assert not (tmp_path / "texts.jsonl").exists()
+    (row,) = srsly.read_jsonl(tmp_path / "texts.failed.jsonl")
+    assert row["reason"] == "unreadable answer"
 
 
 def test_too_many_failures_leave_the_old_texts_and_a_list(

@@ -129,7 +129,8 @@ def print_bills(bills: Iterable[dict[str, Any]]) -> None:
         parts = [f"{bill['answers']:,} answers", f"{bill['stored']:,} more were stored"]
         if bill["answers"]:
             tokens = bill["prompt_tokens"], bill["completion_tokens"]
-            parts.append("{:,} + {:,} tokens".format(*tokens))
+            counted = "{:,} + {:,} tokens".format(*tokens)
+            parts.append(counted if any(tokens) else "tokens not known")
             parts.append(format_cost(bill["cost"]))
             parts.append(format_footprint(bill.get("kwh"), bill.get("kg_co2e")))
         msg.text(f"Asked {bill['model']} ({bill['component']}): {', '.join(parts)}")

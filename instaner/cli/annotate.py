@@ -48,6 +48,7 @@ def annotate_cli(
         samples=samples,
         max_failures=max_failures,
         progress=show_progress(),
+        on_bills=print_bills,
     )
     meta = write_meta(
         output,
@@ -63,7 +64,6 @@ def annotate_cli(
 
 def _print_summary(summary: Summary, output: Path, meta: Path) -> None:
     msg.good(f"{summary.texts} texts annotated: {output}")
-    print_bills(summary.bills)
     print_failures(summary.failures, output / FAILED)
     if summary.held_out:
         msg.text(f"{summary.held_out} texts were left out: they are kept for testing")

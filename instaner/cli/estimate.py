@@ -36,12 +36,14 @@ def estimate_cli(
     import_code(code)
     nlp = load_teacher(str(config), overrides=get_overrides(ctx), llm=llm)
     for result in estimate(nlp, texts, store=store, samples=samples, pilot=pilot):
-        _print_estimate(result)
+        _print_estimate(result, pilot)
 
 
-def _print_estimate(result: Estimate) -> None:
-    missing = result.requests - result.stored
+def _print_estimate(result: Estimate, pilot: int) -> None:
+    missing = result.requests - result.stored - result.repeated
     unknown = "not known: try --pilot 20, which asks about 20 texts"
+    if pilot:
+        unknown = "not known: the model does not say how many tokens it used"
     if not missing:
         unknown = "none"
     answers = result.completion_tokens
@@ -60,6 +62,7 @@ def _print_estimate(result: Estimate) -> None:
             ("documents", f"{result.docs:,}"),
             ("requests", f"{result.requests:,}"),
             ("stored already", f"{result.stored:,}"),
+            ("the same again", f"{result.repeated:,}"),
             ("to be asked", f"{missing:,}"),
             ("prompt tokens", prompts),
             ("answer tokens", unknown if answers is None else f"{answers:,}"),

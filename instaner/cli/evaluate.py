@@ -123,6 +123,8 @@ def _print_comparison(comparison: dict[str, Any], gold: Path) -> None:
     if any(r.get("prompt_tokens_estimated") for r in systems.values()):
         msg.text("* estimated from the prompts' length")
     for name, result in systems.items():
+        for reason, count in (result.get("failed") or {}).items():
+            msg.warn(f"{name}: {count} of {result['texts']} answers failed: {reason}")
         if result.get("unread"):
             msg.warn(f"{name}: {result['unread']} mentions or lines made no span")
 

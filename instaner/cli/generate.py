@@ -39,7 +39,12 @@ def generate_cli(
     overrides = get_overrides(ctx)
     nlp = load_teacher(str(config), overrides=overrides, llm=llm)
     summary = generate(
-        nlp, briefs, output, max_failures=max_failures, progress=show_progress()
+        nlp,
+        briefs,
+        output,
+        max_failures=max_failures,
+        progress=show_progress(),
+        on_bills=print_bills,
     )
     statuses = {status.value: 0 for status in Status}
     for reading, count in summary.readings.items():
@@ -58,7 +63,6 @@ def generate_cli(
         seconds=round(time.perf_counter() - start, 1),
     )
     msg.good(f"{summary.texts} texts from {summary.briefs} briefs: {output}")
-    print_bills(summary.bills)
     print_failures(summary.failures, get_failed(output))
     msg.text(f"Marks: {statuses.pop(Status.EXACT.value, 0)} read")
     for status, count in statuses.items():

@@ -1,16 +1,15 @@
-import json
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import typer
 
 from ..asking import STORE
 from ..errors import InstaNERError
-from ..files import check_exists, write_whole
+from ..files import check_exists
 from ..llm.store import Store
 from ._util import Arg, Opt, format_cost, msg, one_line_errors
+
+STORE_OPTION = Opt(None, help="The response store")
 
 responses_app = typer.Typer(
     name="responses",
@@ -48,6 +47,7 @@ def show_cli(
                     )
                 ),
                 _format_cost(row["cost"], row["unpriced"], row["answers"]),
+                format_cost(row["spending"]),
                 (row["last"] or "–")[:16],
             )
             for row in rows
@@ -60,10 +60,11 @@ def show_cli(
             "prompt tokens",
             "answer tokens",
             "cost",
+            "of a budget",
             "last (UTC)",
         ),
         divider=True,
-        aligns=["l", *"r" * 5, "l", "l"],
+        aligns=["l", *"r" * 5, "l", "l", "l"],
     )
 
 
@@ -76,35 +77,24 @@ def export_cli(
     prompts: bool = Opt(
         True, help="Write the prompts too; without, the file is smaller"
     ),
+    store: Path | None = STORE_OPTION,
 ) -> None:
     """Write what is stored as JSONL, which instaner.Replay.v1 answers from."""
-    store = _open(ctx.obj)
-    count = 0
-
-    def read() -> Iterator[dict[str, Any]]:
-        nonlocal count
-        for row in store.read(model=model):
-            count += 1
-            if not prompts:
-                row.pop("messages", None)
-            yield row
-
-    with write_whole(output) as part:
-        with part.open("w", encoding="utf8") as file_:
-            for row in read():  # srsly would round the numbers
-                line = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
-                file_.write(f"{line}\n")
+    count = _open(store or ctx.obj).export(output, model=model, prompts=prompts)
     msg.good(f"{count} answers: {output}")
 
 
 @responses_app.command("import")
 @one_line_errors
 def import_cli(
-    ctx: typer.Context, recording: Path = Arg(..., help="JSONL, as export writes it")
+    ctx: typer.Context,
+    recording: Path = Arg(..., help="JSONL, as export writes it"),
+    store: Path | None = STORE_OPTION,
 ) -> None:
     """Take answers out of JSONL into the store. Those that are there stay."""
-    count = Store(ctx.obj).add(recording)
-    msg.good(f"{count} new answers: {ctx.obj}")
+    path = store or ctx.obj
+    count = Store(path).add(recording)
+    msg.good(f"{count} new answers: {path}")
 
 
 @responses_app.command("prune")
@@ -112,20 +102,24 @@ def import_cli(
 def prune_cli(
     ctx: typer.Context,
     model: str | None = Opt(None, help="Only answers of this model"),
-    before: datetime | None = Opt(None, help="Only answers from before this day, UTC"),
+    before: datetime | None = Opt(
+        None, formats=["%Y-%m-%d"], help="Only answers from before this day, UTC"
+    ),
     failed: bool = Opt(False, "--failed", help="Only cut, filtered and empty answers"),
     all_: bool = Opt(False, "--all", help="All answers"),
+    store: Path | None = STORE_OPTION,
 ) -> None:
     """Remove answers, so that they are asked for anew. What they cost stays spent."""
-    if not (model or before or failed or all_):
+    if bool(model or before or failed) == all_:
         raise InstaNERError(
-            "What to remove? Give --model, --before or --failed, or --all."
+            "What to remove? Give --model, --before or --failed, or --all alone."
         )
     day = None
     if before is not None:
         day = before.replace(tzinfo=timezone.utc).isoformat(timespec="milliseconds")
-    count = _open(ctx.obj).prune(model=model, before=day, failed=failed)
-    msg.good(f"{count} answers removed: {ctx.obj}")
+    path = store or ctx.obj
+    count = _open(path).prune(model=model, before=day, failed=failed)
+    msg.good(f"{count} answers removed: {path}")
 
 
 def _open(path: Path) -> Store:

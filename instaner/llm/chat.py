@@ -1,5 +1,7 @@
+import json
 import logging
 import os
+import re
 from collections import Counter, deque
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, Future, wait
 from pathlib import Path
@@ -22,6 +24,10 @@ logger = logging.getLogger(__name__)
 
 _AHEAD = 32  # answers, for each that is on its way, that may wait for an earlier one
 _MOST_CONNECTIONS = 1000  # of the SDK's pool
+_MOST = 1e9
+# Set for each request, or meant for the SDK and not for the server.
+_OWN = ("model", "messages", "stream")
+_SDKS = ("extra_headers", "extra_query", "extra_body")
 _GRACE = 5.0  # seconds for the answers on their way when nothing more can be asked
 
 Outcome = Response | Failure
@@ -41,6 +47,7 @@ class Chat:
         client.count_usage.
     recalled (Counter[str]): What those took, when they were asked for, that came out of
         the store.
+    failed (Counter[str]): Answers by reason that were given, but cannot be used.
     """
 
     def __init__(
@@ -59,6 +66,7 @@ class Chat:
         self._store = store
         self.asked: Counter[str] = Counter()
         self.recalled: Counter[str] = Counter()
+        self.failed: Counter[str] = Counter()
         self._failures: dict[str, Failure] = {}
         self._start()
 
@@ -232,15 +240,14 @@ class Chat:
         except CancelledError:
             self._check()
             raise
-        if isinstance(outcome, Failure):
-            if outcome.reason is Reason.SERVER:
-                raise InstaNERError(outcome.detail)
-            logger.warning("No answer: %s (%s)", outcome.reason.value, outcome.detail)
-            return ""
-        checked = check_response(outcome)
+        checked = check_response(outcome) if isinstance(outcome, Response) else outcome
         if isinstance(checked, Failure):
-            logger.warning("Bad answer: %s (%s)", checked.reason.value, checked.detail)
-        return outcome.text
+            if checked.reason is Reason.SERVER:
+                raise InstaNERError(checked.detail)
+            self.failed[checked.reason.value] += 1
+            reason, detail = checked
+            logger.warning("No good answer: %s (%s)", reason.value, detail)
+        return outcome.text if isinstance(outcome, Response) else ""
 
 
 def make_chat(
@@ -291,33 +298,35 @@ def make_chat(
     RAISES (InstaNERError): On settings that cannot be.
     """
     params = dict(params or {})
-    for reserved in ("model", "messages", "stream"):
+    for reserved in (*_OWN, *_SDKS):
         if reserved in params:
             raise InstaNERError(
-                f'"{reserved}" is set for each request by instaner.Chat.v1. Remove it '
-                "from its params."
+                f'"{reserved}" cannot be in the params of instaner.Chat.v1: they are '
+                "what is added to the body of each request. Remove it."
             )
-    positive = {
-        "max_concurrency": max_concurrency,
-        "requests_per_minute": requests_per_minute,
-        "tokens_per_minute": tokens_per_minute,
-        "timeout": timeout,
-        "context_length": context_length,
+    # 0 and 0.0 are one setting.
+    params = json.loads(json.dumps(params), parse_float=_parse_float)
+    if re.search(r"//[^/]*@", base_url or ""):
+        raise InstaNERError(
+            f"The base_url of {name} holds a password, which would be in files then. "
+            "Put it into the environment variable OPENAI_BASE_URL."
+        )
+    numbers: dict[str, tuple[Any, float, float]] = {
+        "max_concurrency": (max_concurrency, 1, _MOST_CONNECTIONS),
+        "requests_per_minute": (requests_per_minute, 0.01, _MOST),
+        "tokens_per_minute": (tokens_per_minute, 1, _MOST),
+        "max_retries": (max_retries, 0, 100),
+        "timeout": (timeout, 0.01, _MOST),
+        "context_length": (context_length, 1, _MOST),
+        "budget": (budget, 0, _MOST),
     }
-    for setting, value in positive.items():
-        if value is not None and value <= 0:
+    for setting, (value, least, most) in numbers.items():
+        good = isinstance(value, int | float) and least <= value <= most
+        if value is not None and not good:
             raise InstaNERError(
-                f"{setting} of {name} has to be greater than 0, found {value}."
+                f"{setting} of {name} has to be a number from {least:g} to {most:g}, "
+                f"found {value!r}."
             )
-    if max_concurrency > _MOST_CONNECTIONS:
-        raise InstaNERError(
-            f"max_concurrency of {name} can be {_MOST_CONNECTIONS} at most, found "
-            f"{max_concurrency}."
-        )
-    if max_retries < 0:
-        raise InstaNERError(
-            f"max_retries of {name} cannot be negative, found {max_retries}."
-        )
     limit = get_answer_limit(params)
     if budget is not None and (store is None or type(limit) is not int or limit < 1):
         raise InstaNERError(
@@ -344,3 +353,8 @@ def make_chat(
         system_message=system_message,
         store=None if store is None else Store(Path(store)),  # a config gives a string
     )
+
+
+def _parse_float(text: str) -> float:
+    number = float(text)
+    return int(number) if number.is_integer() else number

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import re
 import threading
@@ -16,22 +17,24 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Iterator, Mapping, NamedTuple
 
 from ..errors import InstaNERError
-from .cost import Price, make_price
+from .cost import BYTES_PER_TOKEN, Price, make_price
 from .limits import Limits, get_delay, read_duration, read_pause, read_retry_after
 from .store import Failure, Reason, Request, Response, Store
 
 if TYPE_CHECKING:
     import openai
 
+logger = logging.getLogger(__name__)
+
 OPENAI = "https://api.openai.com/v1"
 # The names under which servers take the most tokens that an answer may have.
 ANSWER_LIMITS = ("max_completion_tokens", "max_tokens")
 
-_BYTES_PER_TOKEN = 4
 _TEMPLATE_TOKENS = 32  # what a server puts around the messages, at most
 _SHORTEST_KEY = 12  # characters; what is shorter is the word for a local server
 _LONGEST_LINE = 400  # characters of a server's message
 _CONNECT = 10.0  # seconds
+_LONG_PAUSE = 5.0  # seconds after which a person wants to know why
 _LONGEST_WAIT = 3600.0  # seconds that a server may ask to wait for
 _MOST_FAILURES = 100  # in a row, with no answer between them
 _MOST_TOKENS = 2**40  # a count above it is an error
@@ -234,15 +237,15 @@ class Client:
             if outcome.kind is _Kind.RUN:
                 raise InstaNERError(f"{outcome.detail} {outcome.advice}".strip())
             if outcome.kind is _Kind.TEXT:
-                return Failure(outcome.reason, outcome.detail)
+                return self._fail(request, outcome)
             # While others get through, too many requests are not this one's fault.
             progress = self._answered is not None and self._answered > sent
             if not (outcome.kind is _Kind.SLOW_DOWN and progress):
                 attempt += 1
             if attempt > self.settings.max_retries:
-                return self._give_up(outcome)
-            # Most limits are by the minute: they take more patience than an error.
-            patience = attempt + (outcome.kind is _Kind.SLOW_DOWN)
+                return self._fail(request, outcome)
+            # Most limits are by the minute: all attempts together take longer.
+            patience = attempt + 3 * (outcome.kind is _Kind.SLOW_DOWN)
             delay = get_delay(patience) if outcome.delay is None else outcome.delay
             if delay > _LONGEST_WAIT:
                 raise InstaNERError(
@@ -251,15 +254,22 @@ class Client:
                     f"{outcome.detail}"
                 )
             if outcome.kind is _Kind.SLOW_DOWN:
-                self._limits.pause(delay)
+                if self._limits.pause(delay) and delay >= _LONG_PAUSE:
+                    logger.warning("Waiting %.0f s: %s", delay, outcome.detail)
             else:
                 with self._wait():
                     await asyncio.sleep(delay)
 
-    def _give_up(self, trouble: _Trouble) -> Failure:
-        self._failed_in_a_row += 1
-        if trouble.ends_run:
+    def _fail(self, request: Request, trouble: _Trouble) -> Failure:
+        """There is no answer to this request; the others may go on."""
+        worked = self._answered is not None or (
+            self.store is not None and self.store.has_like(request)
+        )
+        if trouble.ends_run or (trouble.reason is Reason.REFUSED and not worked):
             raise InstaNERError(f"{trouble.detail} {trouble.advice}".strip())
+        self._failed_in_a_row += trouble.kind is not _Kind.TEXT or (
+            trouble.reason is Reason.REFUSED
+        )
         if self._failed_in_a_row >= _MOST_FAILURES:
             raise InstaNERError(
                 f"The last {_MOST_FAILURES} requests failed, the last one so: "
@@ -311,7 +321,7 @@ class Client:
     def _expect_tokens(self, request: Request) -> float:
         answers = self.asked["answers"]
         answer = self.asked["completion_tokens"] / answers if answers else 0
-        return _count_bytes(request) / _BYTES_PER_TOKEN + answer
+        return _count_bytes(request) / BYTES_PER_TOKEN + answer
 
     def _count(self, response: Response, expected: float) -> None:
         self._answered = time.monotonic()
@@ -353,12 +363,14 @@ class Client:
             TypeError,
             ValueError,
         ) as err:
+            is_page = "html" in reply.headers.get("content-type", "")
+            first = self._answered is None
             return _Trouble(
-                _Kind.TRY_AGAIN,
+                _Kind.RUN if is_page and first else _Kind.TRY_AGAIN,
                 f"{self._address} did not answer with a chat completion "
                 f"({self._clean(str(err))}).",
                 may_cost=True,
-                ends_run=self._answered is None,
+                ends_run=first,
                 advice="Check that the address is that of an OpenAI-compatible server, "
                 "which often ends in /v1.",
             )
@@ -426,7 +438,13 @@ class Client:
             return _Trouble(_Kind.TEXT, line, Reason.FILTERED)
         if status == 413 or (status in (400, 422) and _TOO_LONG.search(said)):
             return _Trouble(_Kind.TEXT, line, Reason.TOO_LONG)
-        return _Trouble(_Kind.RUN, line)
+        if status in (400, 403, 422):
+            return _Trouble(_Kind.TEXT, line, Reason.REFUSED)
+        advice = {
+            401: f"Check the key in {self.settings.key_variable}.",
+            404: "Check the model's name, and the address, which often ends in /v1.",
+        }.get(status, "")
+        return _Trouble(_Kind.RUN, line, advice=advice)
 
     def _clean(self, message: str) -> str:
         # Some servers quote the key that they refuse. A short one may be any word.
@@ -439,8 +457,8 @@ class Client:
 
 def get_answer_limit(params: Mapping[str, Any]) -> int | None:
     """RETURNS (Optional[int]): Most tokens that an answer may have, if it is set."""
-    limits = [params[name] for name in ANSWER_LIMITS if params.get(name)]
-    return limits[0] if limits else None
+    # A server may keep either.
+    return max((params[n] for n in ANSWER_LIMITS if params.get(n)), default=None)
 
 
 def count_usage(response: Response) -> dict[str, Any]:

@@ -9,6 +9,9 @@ from ..errors import InstaNERError
 # US dollars for the tokens of a prompt, of them cached ones, and of an answer.
 Price = Callable[[int, int, int], float]
 
+# To estimate tokens that nobody counted: OpenAI's rule of thumb for English.
+BYTES_PER_TOKEN = 4
+
 _MILLION = 1_000_000
 _PRICES = ("input", "output", "cached_input")
 # Providers as genai-prices names them → as ecologits does.

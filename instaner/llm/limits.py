@@ -47,9 +47,15 @@ class Limits:
         """Count tokens that a request needed beyond those it waited for, or fewer."""
         self._next_token += self._per_token * tokens
 
-    def pause(self, seconds: float) -> None:
-        """Send nothing for a while."""
-        self._paused_until = max(self._paused_until, time.monotonic() + seconds)
+    def pause(self, seconds: float) -> bool:
+        """Send nothing for a while.
+
+        RETURNS (bool): Whether that is news: it was not to be paused for as long.
+        """
+        until = time.monotonic() + seconds
+        is_news = until > self._paused_until + 1
+        self._paused_until = max(self._paused_until, until)
+        return is_news
 
     def _get_start(self) -> float:
         return max(self._next_request, self._next_token, self._paused_until)

@@ -11,9 +11,15 @@ class Replay:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._answers: dict[tuple[str, int], Response] = {}
-        for _, row in read_recording(path):
+        for number, row in read_recording(path):
             key = row["prompt_sha256"], row["sample"]
-            self._answers[key] = Response(row["response"], row.get("finish_reason"))
+            answer = Response(row["response"], row.get("finish_reason"))
+            if self._answers.setdefault(key, answer) != answer:
+                raise InstaNERError(
+                    f"{path}, line {number}: another answer to a prompt that has one "
+                    "already. Record one model, with one setting of params, for a file "
+                    "(instaner responses export --model)."
+                )
 
     def __call__(self, prompts: Iterable[Iterable[str]]) -> Iterable[Iterable[str]]:
         """Answer prompts, lazily and in order, by the first sample.

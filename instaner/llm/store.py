@@ -14,13 +14,16 @@ from threading import RLock
 from typing import Any, Iterator, NamedTuple
 
 from ..errors import InstaNERError
-from ..files import read_jsonl
+from ..files import read_jsonl, write_whole
 
 Messages = list[dict[str, str]]
 
 _APPLICATION = 0x494E4552  # "INER", in the file's header
 _VERSION = 1
 _EPSILON = 1e-9  # that sums of floats may be wrong by, US dollars
+_HEADER = b"SQLite format 3\0"
+_SUFFIXES = (".db", ".sqlite", ".sqlite3")
+_MOST = 2**53  # of what a recording counts
 _WAIT = 60.0  # seconds for another process to finish its writing
 
 _SCHEMA = (
@@ -148,6 +151,7 @@ class Reason(str, Enum):
     TOO_LONG = "too long for the context"
     CUT = "cut at the token limit"
     EMPTY = "empty answer"
+    REFUSED = "refused by the server"
     SERVER = "server error"  # after all retries
     UNREADABLE = "unreadable answer"  # none of its lines could be read
 
@@ -242,10 +246,14 @@ class Store:
                     "the disk's space and the file's permissions; what is stored is "
                     "safe. Then run again."
                 ) from err
+            if self.path.suffix not in _SUFFIXES and not self._is_sqlite():
+                raise InstaNERError(
+                    f"{self.path} is no response store ({err}). Give another path."
+                ) from err
             raise InstaNERError(
                 f"The response store {self.path} is damaged ({err}). It was set aside "
                 f"as {self._set_aside()}. Put a copy in its place, or run again to "
-                "start a new one."
+                "start a new one, which knows nothing of what was spent."
             ) from err
 
     def _open(self) -> sqlite3.Connection:
@@ -288,6 +296,10 @@ class Store:
                 "instaner. Give another path."
             )
         return True
+
+    def _is_sqlite(self) -> bool:
+        with self.path.open("rb") as file_:
+            return file_.read(len(_HEADER)) == _HEADER
 
     def _set_aside(self) -> Path:
         self.close()
@@ -334,6 +346,11 @@ class Store:
             return None  # only what is written makes the file
         with self._use() as connection:
             return connection.execute(query, values).fetchone()
+
+    def has_like(self, request: Request) -> bool:
+        """RETURNS (bool): Whether the model has ever answered with these params."""
+        query = "SELECT 1 FROM responses WHERE model = ? AND params = ? LIMIT 1"
+        return self._find(query, (request.model, _dump(request.params))) is not None
 
     def put(self, request: Request, response: Response, *, reserved: float = 0) -> None:
         """Store an answer, and put its cost in the place of what was reserved for it.
@@ -384,7 +401,8 @@ class Store:
         RETURNS (List[Dict[str, Any]]): Of each model: prompts (different ones),
             answers, failed (answers that cannot be used), prompt_tokens,
             completion_tokens, cost (US dollars), unpriced (answers whose cost is not
-            known), first and last (when they arrived).
+            known), spending (US dollars that count against a budget), first and last
+            (when they arrived).
         """
         query = f"""
             SELECT model, count(DISTINCT prompt_sha256) AS prompts,
@@ -393,6 +411,8 @@ class Store:
                 total(prompt_tokens) AS prompt_tokens,
                 total(completion_tokens) AS completion_tokens,
                 total(cost) AS cost, total(cost IS NULL) AS unpriced,
+                coalesce((SELECT spending.cost FROM spending
+                    WHERE spending.model = responses.model), 0) AS spending,
                 min(created) AS first, max(created) AS last
             FROM responses GROUP BY model ORDER BY model
         """
@@ -458,6 +478,31 @@ class Store:
                         row["messages"].insert(0, message)
                 row["params"] = json.loads(row["params"])
                 yield {name: row[name] for name in _FIELDS if row.get(name) is not None}
+
+    def export(
+        self, output: Path, *, model: str | None = None, prompts: bool = True
+    ) -> int:
+        """Write what is stored as a recording.
+
+        output (Path): JSONL to write.
+        model (Optional[str]): Only answers of this model.
+        prompts (bool): Write the prompts too. Without them a recording is smaller, and
+            does not show the texts.
+        RETURNS (int): Number of answers.
+        RAISES (InstaNERError): If the output is the store itself.
+        """
+        if output.resolve() == self.path.resolve():
+            raise InstaNERError(f"{output} is the store itself. Give another output.")
+        count = 0
+        with write_whole(output) as part, part.open("w", encoding="utf8") as file_:
+            for row in self.read(model=model):
+                count += 1
+                if not prompts:
+                    row.pop("messages", None)
+                # srsly would round the numbers.
+                line = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+                file_.write(f"{line}\n")
+        return count
 
     def add(self, recording: Path) -> int:
         """Take in a recording. Answers that are stored already stay as they are.
@@ -534,8 +579,13 @@ def read_recording(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in read_jsonl(path):
         row = {k: v for k, v in line.items() if k in _FIELDS and v is not None}
         for name, value in row.items():
-            if not isinstance(value, _FIELDS[name]) or isinstance(value, bool):
+            good = isinstance(value, _FIELDS[name]) and not isinstance(value, bool)
+            if isinstance(value, (int, float)):
+                good = good and 0 <= value < _MOST
+            if not good:
                 kinds = " or ".join(kind.__name__ for kind in _FIELDS[name])
+                if int in _FIELDS[name]:
+                    kinds += ", from 0 on"
                 raise InstaNERError(
                     f'{path}, line {number}: "{name}" has to be of type {kinds}, '
                     f"found {value!r}."

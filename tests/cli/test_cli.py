@@ -456,7 +456,7 @@ def test_wrong_use_of_responses(
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("max_concurrency=0", ["max_concurrency", "greater than 0"]),
+        ("max_concurrency=0", ["max_concurrency", "from 1 to 1000"]),
         ("max_concurrency=5000", ["max_concurrency", "1000"]),
         ("max_retries=-1", ["max_retries"]),
         ("params.stream=true", ['"stream"']),

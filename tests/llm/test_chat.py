@@ -349,13 +349,19 @@ def test_missing_key_is_named_before_any_request(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"params": {"model": "n"}}, '"model" is set for each request'),
-        ({"params": {"stream": True}}, '"stream" is set for each request'),
-        ({"max_concurrency": 0}, "max_concurrency of m has to be greater than 0"),
-        ({"requests_per_minute": 0}, "requests_per_minute of m has to be greater"),
-        ({"tokens_per_minute": -1}, "tokens_per_minute of m has to be greater"),
-        ({"timeout": 0}, "timeout of m has to be greater than 0, found 0"),
-        ({"context_length": 0}, "context_length of m has to be greater than 0"),
+        ({"params": {"model": "n"}}, '"model" cannot be in the params'),
+        ({"params": {"stream": True}}, '"stream" cannot be in the params'),
+        ({"params": {"extra_headers": {}}}, '"extra_headers" cannot be in the params'),
+        ({"max_concurrency": 0}, "max_concurrency of m has to be a number from 1"),
+        ({"max_concurrency": 5000}, "to 1000, found 5000"),
+        ({"requests_per_minute": 0}, "requests_per_minute of m has to be a number"),
+        ({"tokens_per_minute": -1}, "tokens_per_minute of m has to be a number"),
+        ({"timeout": float("nan")}, "timeout of m has to be .*found nan"),
+        ({"context_length": 10**20}, "context_length of m has to be a number"),
+        ({"max_retries": -1}, "max_retries of m has to be a number from 0"),
+        ({"budget": "5"}, "budget of m has to be a number from 0 .*found '5'"),
+        ({"budget": -1}, "budget of m has to be a number from 0"),
+        ({"base_url": "http://me:word@host/v1"}, "base_url of m holds a password"),
     ],
 )
 def test_settings_that_cannot_be_are_named(
@@ -368,18 +374,18 @@ def test_settings_that_cannot_be_are_named(
 @pytest.mark.parametrize(
     ("given", "warning", "answer"),
     [
-        (complete(None), "Bad answer: empty answer", ""),
-        (complete(" \n"), "Bad answer: empty answer", " \n"),
+        (complete(None), "No good answer: empty answer", ""),
+        (complete(" \n"), "No good answer: empty answer", " \n"),
         (complete("wo", finish_reason="length"), "cut at the token limit", "wo"),
         (complete("", finish_reason="content_filter"), "content filter", ""),
         (
             reply(400, {"error": {"message": "No.", "code": "content_filter"}}),
-            "No answer: content filter",
+            "No good answer: content filter",
             "",
         ),
         (
             reply(400, {"error": {"message": "", "code": "context_length_exceeded"}}),
-            "No answer: too long for the context",
+            "No good answer: too long for the context",
             "",
         ),
     ],
@@ -543,3 +549,11 @@ def test_pipeline_ends_with_one_line(chat_server: ChatServer) -> None:
     with pytest.raises(InstaNERError, match="refused a request to m") as caught:
         list(_make_nlp(chat_server).pipe(["a", "b"]))
     assert "\n" not in str(caught.value)
+
+
+def test_whole_numbers_are_one_setting(chat_server: ChatServer, store: Path) -> None:
+    for temperature in (0, 0.0):
+        params = {"temperature": temperature, "stop": ["0.0"], "top_p": 0.5}
+        _ask(_make_chat(chat_server, store=store, params=params))
+    (request,) = chat_server.requests
+    assert (request.body["stop"], request.body["top_p"]) == (["0.0"], 0.5)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from instaner.errors import InstaNERError
 from instaner.llm.chat import Chat, make_chat
 from instaner.llm.client import read_completion
+from instaner.llm.limits import Limits, get_delay
 from instaner.llm.store import Failure, Reason, Response, Store
 
 from ..conftest import KEY
@@ -879,3 +880,47 @@ def test_any_json_is_an_answer_or_one_line(
         answer = str(err)
         assert "\n" not in answer
     assert isinstance(answer, str)
+
+
+def test_refusal_of_one_text_does_not_end_the_run(
+    chat_server: ChatServer, store: Path
+) -> None:
+    chat_server.behave = lambda body: (
+        _refuse(400, "Invalid prompt") if _get_prompt(body) == "bad" else complete("ok")
+    )
+    model = _make_chat(chat_server, store=store, max_concurrency=1)
+    _fetch(model, ["a", "bad", "b"])
+    outcome = model.recall("bad", 0)
+    assert isinstance(outcome, Failure)
+    assert (outcome.reason, model.asked["answers"]) == (Reason.REFUSED, 2)
+    # Also when it is the only one left.
+    again = _make_chat(chat_server, store=store)
+    _fetch(again, ["a", "bad", "b"])
+    assert again.recall("bad", 0) == outcome
+
+
+def test_limit_by_the_minute_is_outlasted(
+    chat_server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("instaner.llm.client.get_delay", get_delay)
+    monkeypatch.setattr(Limits, "pause", lambda self, seconds: pauses.append(seconds))
+    chat_server.behave = lambda body: reply(429, {"error": {"message": "Slow."}})
+    with pytest.raises(InstaNERError, match="Lower requests_per_minute"):
+        _ask(_make_chat(chat_server, max_retries=5))
+    assert sum(pauses) > 55
+
+
+def test_long_pause_is_logged_once(
+    chat_server: ChatServer,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("instaner.llm.client._LONG_PAUSE", 0.3)
+    slow = reply(429, {"error": {"message": "Slow."}}, **{"Retry-After": "1.2"})
+    replies = iter([slow] * 4)
+    chat_server.behave = lambda body: next(replies, complete("ok"))
+    with caplog.at_level(logging.WARNING, "instaner"):
+        list(_make_chat(chat_server, max_concurrency=4, max_retries=1)(["abcd"]))
+    (record,) = caplog.records
+    assert record.getMessage().startswith("Waiting 1 s: ")

@@ -111,3 +111,9 @@ def test_broken_line_is_named(
 def test_missing_recording_is_named(tmp_path: Path) -> None:
     with pytest.raises(InstaNERError, match=r"not found: .*nowhere.jsonl"):
         make_replay(tmp_path / "nowhere.jsonl")
+
+
+def test_second_answer_to_a_prompt_is_named(write_rows: WriteRows) -> None:
+    rows = [{"prompt_sha256": "a", "response": answer} for answer in "112"]
+    with pytest.raises(InstaNERError, match="line 3: another answer to a prompt"):
+        make_replay(write_rows(*rows))

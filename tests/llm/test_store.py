@@ -481,7 +481,13 @@ def test_summary_counts_answers_of_each_model(store: Store) -> None:
     store.put(_ask(sample=1), Response("cut", "length", created="2026-02-01"))
     store.put(_ask("b"), Response("", "stop", 1, 0, cost=0.25, created="2025-12-01"))
     store.put(_ask("c", model="a"), Response("x", "content_filter"))
-    unknown = {"prompt_tokens": 0, "completion_tokens": 0, "cost": 0, "unpriced": 1}
+    unknown = {
+        "prompt_tokens": 0,
+        "completion_tokens": 0,
+        "cost": 0,
+        "unpriced": 1,
+        "spending": 0,
+    }
     assert store.summarise() == [
         {
             "model": "a",
@@ -501,6 +507,7 @@ def test_summary_counts_answers_of_each_model(store: Store) -> None:
             "completion_tokens": 4,
             "cost": 0.75,
             "unpriced": 1,
+            "spending": 0.75,
             "first": "2025-12-01",
             "last": "2026-02-01",
         },
@@ -975,3 +982,31 @@ for n in range(1000):
     assert "what is stored is safe" in error
     assert int(put) > 10
     assert _get_users(store) == sorted(map(str, range(int(put))))
+
+
+@pytest.mark.parametrize("content", [b'{"text": "mine"}\n', b"", b"My thesis."])
+def test_file_of_another_kind_is_left_alone(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_bytes(content + b"x" * 999)
+    with pytest.raises(InstaNERError, match=r"mine\.jsonl is no response store"):
+        Store(path).get("")
+    assert path.read_bytes() == content + b"x" * 999
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_export_onto_the_store_is_refused(store: Store) -> None:
+    store.put(_ask(), Response("1"))
+    with pytest.raises(InstaNERError, match="is the store itself"):
+        store.export(store.path)
+    assert store.get(_ask().key) == Response("1")
+
+
+@pytest.mark.parametrize(
+    "values", [{"prompt_tokens": 2**60}, {"cost": -5}, {"sample": -1}]
+)
+def test_numbers_that_cannot_be_are_not_imported(
+    store: Store, write_rows: WriteRows, values: dict[str, Any]
+) -> None:
+    (name,) = values
+    with pytest.raises(InstaNERError, match=f'line 1: "{name}" has to be'):
+        store.add(write_rows(_row(**values)))
