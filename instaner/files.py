@@ -99,7 +99,8 @@ def write_whole(path: Path, *, holds: Iterable[str] | None = None) -> Iterator[P
     holds (Optional[Iterable[str]]): For a folder, patterns of what may be in it, which
         is replaced. None: the path is a file.
     YIELDS (Path): Path to write to.
-    RAISES (InstaNERError): If the path is a folder with anything else in it.
+    RAISES (InstaNERError): If the path is a folder with anything else in it, or another
+        run is writing to it.
     """
     path = path.resolve()
     if path.is_dir():
@@ -119,12 +120,19 @@ def write_whole(path: Path, *, holds: Iterable[str] | None = None) -> Iterator[P
         _remove(left_over)
     try:
         yield part
+        if path.is_dir():  # a folder cannot be replaced in one step
+            path.rename(old)
+        part.replace(path)
+    except (FileExistsError, FileNotFoundError) as err:
+        if part.name not in f"{err.filename}":
+            raise
+        raise InstaNERError(
+            f"Another run was writing {path} at the same time. Run again alone, or "
+            "give another output."
+        ) from err
     except BaseException:  # Ctrl-C too; it goes on to the caller
         _remove(part)
         raise
-    if path.is_dir():  # a folder cannot be replaced in one step
-        path.rename(old)
-    part.replace(path)
     _remove(old)
 
 

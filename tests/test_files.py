@@ -1,4 +1,5 @@
 import platform
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -159,3 +160,17 @@ def test_folder_lost_between_two_renames_comes_back(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), write_whole(tmp_path / "out"):
         raise KeyboardInterrupt
     assert (tmp_path / "out" / "kept.txt").read_text("utf8") == "kept"
+
+
+def test_two_runs_on_one_output_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+
+    def write(name: str, *, meanwhile: Callable[[], None] = lambda: None) -> None:
+        with write_whole(folder, holds=["*"]) as part:
+            part.mkdir()
+            meanwhile()
+            (part / name).write_text(name, "utf8")
+
+    with pytest.raises(InstaNERError, match="Another run was writing .*out"):
+        write("lost", meanwhile=lambda: write("whole"))
+    assert [path.name for path in folder.iterdir()] == ["whole"]
