@@ -205,8 +205,8 @@ def test_live_configs_need_no_key_and_make_no_store_to_be_loaded(
     ("name", "value", "message"),
     [
         ("budget", 1.0, "The budget for m needs store"),
-        ("max_concurrency", 0, "max_concurrency of m has to be greater than 0"),
-        ("params", {"messages": []}, '"messages" is set for each request'),
+        ("max_concurrency", 0, "max_concurrency of m has to be a number from 1"),
+        ("params", {"messages": []}, '"messages" cannot be in the params'),
         ("max_concurrency", "many", "max_concurrency"),
     ],
 )

@@ -97,7 +97,7 @@ def test_answers_are_lazy(record: Record) -> None:
         ({"prompt_sha256": "a", "response": ["1"]}, '"response" has to be of type str'),
         (
             {"prompt_sha256": "a", "response": "1", "sample": "0"},
-            "\"sample\" has to be of type int, found '0'",
+            "\"sample\" has to be of type int, from 0 on, found '0'",
         ),
     ],
 )
