@@ -154,11 +154,7 @@ def annotate(
                 part,
             )
             summary.failures.check(max_failures, output / FAILED)
-            if not summary.texts and summary.failures.rows:
-                raise TooManyFailures(
-                    f"All {summary.failures.asked} answers failed. They are listed in "
-                    f"{output / FAILED}."
-                )
+            summary.failures.check_some(output / FAILED)
             if not summary.texts:
                 raise InstaNERError(
                     f"None of the {count + summary.held_out} texts in {texts} was "

@@ -102,6 +102,17 @@ class Failures:
                 "empty ones asked anew (instaner responses prune --failed)."
             )
 
+    def check_some(self, path: Path) -> None:
+        """Check that it is not failures that left nothing.
+
+        path (Path): Where they are listed, for the message.
+        RAISES (TooManyFailures): If all answers failed.
+        """
+        if self.rows and len(self.rows) == self.asked:
+            raise TooManyFailures(
+                f"All {self.asked} answers failed. They are listed in {path}."
+            )
+
     def write(self, path: Path) -> None:
         """Write the failures as JSONL."""
         with write_whole(path) as part:
@@ -212,6 +223,7 @@ class Model:
         RAISES (InstaNERError): If an answer is not there.
         """
         task = self.llm.task
+        sharding = supports_sharding(task)
         for question in self.make_questions(docs):
             outcomes = []
             for prompt in question.prompts:
@@ -226,7 +238,7 @@ class Model:
                 continue
             texts = [o.text for o in outcomes if isinstance(o, Response)]
             shards: Any = question.shards
-            inputs = [shards] if supports_sharding(task) else shards
+            inputs = [shards] if sharding else shards
             (doc,) = task.parse_responses(inputs, [texts])
             readings = load_readings(doc)
             yield Answer(doc, prompts, readings, _check_readings(readings))

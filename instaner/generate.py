@@ -84,11 +84,7 @@ def generate(
             answers = model.read(make_brief_docs(nlp, briefs))
             srsly.write_jsonl(part, _make_texts(model.name, rows, answers, summary))
             summary.failures.check(max_failures, failed)
-            if not summary.texts and summary.failures.rows:
-                raise TooManyFailures(
-                    f"All {summary.failures.asked} answers failed. They are listed in "
-                    f"{failed}."
-                )
+            summary.failures.check_some(failed)
             if not summary.texts:
                 raise InstaNERError(
                     f"No text came of the {len(rows)} briefs in {briefs}. Check the "

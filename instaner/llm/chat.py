@@ -218,7 +218,7 @@ class Chat:
         self._slots.acquire()
         try:
             self._check()
-        except BaseException:
+        except Exception:  # the client's, whatever it is
             self._slots.release()
             raise
         future = self._client.submit(request)

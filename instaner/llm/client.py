@@ -293,7 +293,7 @@ class Client:
         budget = self.settings.budget
         if budget is None or self.store is None:
             return 0.0
-        most = self.get_most_cost(request)
+        most = self._get_most_cost(request)
         while not self.store.reserve(request.model, most, budget):
             if not self._sending:
                 spent = self.store.get_spending(request.model)
@@ -308,7 +308,7 @@ class Client:
             await self._settled.wait()
         return most
 
-    def get_most_cost(self, request: Request) -> float:
+    def _get_most_cost(self, request: Request) -> float:
         """RETURNS (float): The most that an answer can cost, US dollars: a token has at
         least one byte.
         """

@@ -417,8 +417,8 @@ class Store:
             FROM responses GROUP BY model ORDER BY model
         """
         counts = ("failed", "prompt_tokens", "completion_tokens", "unpriced")
-        with self._use() as connection, closing(connection.cursor()) as cursor:
-            cursor.execute(query)
+        with self._use() as connection:
+            cursor = connection.execute(query)
             names = [column[0] for column in cursor.description]
             rows = [dict(zip(names, row, strict=True)) for row in cursor]
         return [{**row, **{name: int(row[name]) for name in counts}} for row in rows]
@@ -512,8 +512,7 @@ class Store:
         RAISES (InstaNERError): On a broken line; then nothing of it is taken in.
         """
         with self._use() as connection, _transact(connection):
-            before = connection.total_changes
-            systems = 0
+            new = 0
             for number, row in read_recording(recording):
                 where = f"{recording}, line {number}"
                 if "model" not in row:
@@ -533,8 +532,8 @@ class Store:
                         "again. Add one of them, or replay the file "
                         "(instaner.Replay.v1)."
                     )
-                systems += _insert(connection, row)
-            return connection.total_changes - before - systems
+                new += _insert(connection, row)
+        return new
 
     def prune(
         self,
@@ -634,34 +633,27 @@ def _is_blank(text: str) -> bool:
 @contextmanager
 def _transact(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
-    try:
+    with connection:  # commits, or rolls back
         yield
-    except BaseException:
-        if connection.in_transaction:  # a full disk ends it by itself
-            connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
 
 
 def _insert(connection: sqlite3.Connection, row: dict[str, Any]) -> int:
-    """RETURNS (int): Number of system messages that were new."""
+    """RETURNS (int): Number of answers that were new: 1 or 0."""
     contents: list[Any] = [m["content"] for m in row.get("messages", ())]
     *systems, user = contents or [None]
-    new = 0
     for content in systems:
         sql = "INSERT OR IGNORE INTO systems (content) VALUES (?)"
-        new += connection.execute(sql, (content,)).rowcount
+        connection.execute(sql, (content,))
     names = [name for name in _FIELDS if name != "messages"]
     values = {**{name: row.get(name) for name in names}, "user": user}
     values["params"] = _dump(row["params"])
     values["system"] = systems[0] if systems else None
-    connection.execute(
+    return connection.execute(
         f"INSERT OR IGNORE INTO responses ({', '.join(names)}, user, system) VALUES "
         f"({', '.join(f':{name}' for name in names)}, :user, "
         "(SELECT id FROM systems WHERE content = :system))",
         values,
-    )
-    return new
+    ).rowcount
 
 
 def _spend(connection: sqlite3.Connection, model: str, cost: float) -> None:
