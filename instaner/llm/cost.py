@@ -95,9 +95,8 @@ def make_price(
 def estimate_footprint(
     model: str, base_url: str, answers: int, completion_tokens: float, seconds: float
 ) -> Footprint | None:
-    """Estimate the energy and greenhouse gases of answers by the package ecologits:
-    Rincé and Banse, "EcoLogits: Evaluating the Environmental Impacts of Generative AI",
-    Journal of Open Source Software, 2025.
+    """Estimate the energy and greenhouse gases of answers by the package ecologits,
+    whose method is described at https://ecologits.ai.
 
     model (str): Name of the model.
     base_url (str): Address of its server, which tells the provider.
