@@ -68,6 +68,7 @@ class Chat:
         self.recalled: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self._failures: dict[str, Failure] = {}
+        self._stale: set[str] = set()
         self._start()
 
     def _start(self) -> None:
@@ -110,6 +111,7 @@ class Chat:
         """
         ahead = self.settings.max_concurrency * _AHEAD
         queue: deque[list[Future[Outcome]]] = deque()
+        self._failures.clear()
         self._begin()
         try:
             for shards in prompts:
@@ -138,6 +140,9 @@ class Chat:
         on_answer (Callable[[], object]): Called for each request that is done.
         RAISES (InstaNERError): Without a key, and when nothing more can be asked.
         """
+        # What failed in an earlier fetch is asked for anew, if it is asked for; until
+        # then it can still be recalled.
+        self._stale = set(self._failures)
         self._begin()
         try:
             for prompt, sample in requests:
@@ -173,12 +178,15 @@ class Chat:
     def make_request(self, prompt: str, sample: int) -> Request:
         """RETURNS (Request): The request that asks for an answer."""
         messages = make_messages(prompt, system=self.system_message)
-        return Request(self.name, messages, self.params, sample)
+        params = self.params
+        response_format = getattr(prompt, "response_format", None)
+        if response_format is not None and "response_format" not in params:
+            params = {**params, "response_format": response_format}
+        return Request(self.name, messages, params, sample)
 
     def _begin(self) -> None:
         if self._process != os.getpid():  # forked: the thread stayed behind
             self._start()
-        self._failures.clear()
         if self._client is not None:
             self._client.error = None
 
@@ -203,6 +211,9 @@ class Chat:
         future = self._on_the_way.get(key)
         if future is not None:
             return future
+        if key in self._stale:
+            self._stale.remove(key)
+            self._failures.pop(key, None)
         stored = None if self.store is None else self.store.get(key)
         outcome: Outcome | None = stored or self._failures.get(key)
         if outcome is not None:
@@ -275,8 +286,8 @@ def make_chat(
         the environment variable OPENAI_BASE_URL, else OpenAI's own.
     key_variable (str): Environment variable that holds the key. The key itself is
         never a setting, so that it is in no file.
-    params (Optional[Dict[str, Any]]): Passed on with each request, e.g. temperature,
-        max_tokens, response_format.
+    params (Optional[Dict[str, Any]]): Passed on with each request, e.g. temperature or
+        max_tokens. A response_format stands in the place of what the task wants.
     max_concurrency (int): Most requests at a time.
     requests_per_minute (Optional[float]): Most requests sent in a minute.
     tokens_per_minute (Optional[float]): Most tokens, of prompts and answers, in a

@@ -50,6 +50,11 @@ _RETRY_IN = re.compile(
 _FILTERED = re.compile(
     r"content[_ ](filter|policy)|moderation|flagged|responsible ?ai", re.IGNORECASE
 )
+_FORMAT = re.compile(r"response_format|json_schema", re.IGNORECASE)
+_NO_FORMAT = (
+    'Set format = "lines" in the task\'s config, or a response_format that the server '
+    "knows in the model's params."
+)
 _TOO_LONG = re.compile(
     r"context[_ ](length|window|size)|maximum context|prompt is too long|too many "
     r"(input )?tokens|(input|prompt).{0,40}exceeds?|string_above_max_length",
@@ -439,7 +444,8 @@ class Client:
         if status == 413 or (status in (400, 422) and _TOO_LONG.search(said)):
             return _Trouble(_Kind.TEXT, line, Reason.TOO_LONG)
         if status in (400, 403, 422):
-            return _Trouble(_Kind.TEXT, line, Reason.REFUSED)
+            advice = _NO_FORMAT if _FORMAT.search(said) else ""
+            return _Trouble(_Kind.TEXT, line, Reason.REFUSED, advice=advice)
         advice = {
             401: f"Check the key in {self.settings.key_variable}.",
             404: "Check the model's name, and the address, which often ends in /v1.",

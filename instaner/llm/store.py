@@ -78,17 +78,29 @@ _FIELDS: dict[str, tuple[type, ...]] = {
 
 
 class Prompt(str):
-    """A prompt that says how much of it is the same for every text.
+    """A prompt that says how much of it is the same for every text, and what form the
+    answer is to have.
 
     constant (int): Length of that beginning, in characters. It becomes the system
         message, which providers can cache.
+    response_format (Optional[Dict[str, Any]]): Sent with the request, for servers that
+        hold an answer to a JSON schema.
     """
 
     constant: int
+    response_format: dict[str, Any] | None
 
-    def __new__(cls, text: str, *, constant: int) -> "Prompt":
+    # Pickle gives the text alone, and sets the rest then.
+    def __new__(
+        cls,
+        text: str,
+        *,
+        constant: int = 0,
+        response_format: dict[str, Any] | None = None,
+    ) -> "Prompt":
         prompt = super().__new__(cls, text)
         prompt.constant = constant
+        prompt.response_format = response_format
         return prompt
 
 

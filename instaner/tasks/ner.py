@@ -1,6 +1,7 @@
-import re
+import json
 from functools import partial
-from typing import Any, Callable, Iterable, Tuple
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, Literal, Tuple
 
 from spacy.tokens import Doc, Span
 from spacy.vocab import Vocab
@@ -19,26 +20,21 @@ from spacy_llm.ty import (
 from spacy_llm.util import split_labels
 
 from ..errors import InstaNERError
-from .grounding import READINGS, Mention, Reading, Status, dump_readings, ground
+from .grounding import READINGS, Reading, dump_readings, ground, load_readings
 from .prompts import get_constant, mark_constant
+from .reading import read_answer
 
-_NUMBER = re.compile(r"\s*(?:\d+\s*[.):]|[-*•])\s+")
-_LINE = re.compile(
-    r"(?P<text>.+?)\s*\|\s*(?P<is_entity>true|false)\s*\|\s*(?P<label>[^|]*?)\s*"
-    r"(?:\|.*)?$",
-    re.IGNORECASE,
-)
-_NO_ENTITIES = re.compile(
-    r"\W*(?:there are )?(?:no (?:named )?entit(?:y|ies)(?: found)?|none)\W*",
-    re.IGNORECASE,
-)
+JSON_TEMPLATE = Path(__file__).with_name("ner_json.jinja").read_text("utf8")
 
-
+_TEMPLATES = {"lines": DEFAULT_NER_TEMPLATE_V3, "json": JSON_TEMPLATE}
 _BYTES_PER_TOKEN = 3  # fewer than most languages have, so that no prompt is too long
 
 
 class _Task(NERTask):
-    """spacy-llm's task. Its prompts say which part of them is constant."""
+    """spacy-llm's task. Its prompts say which part of them is constant, and what form
+    the answers are to have."""
+
+    format: Literal["lines", "json"] = "lines"
 
     def generate_prompts(
         self, docs: Iterable[Doc], context_length: int | None = None
@@ -46,42 +42,49 @@ class _Task(NERTask):
         samples = [Doc(Vocab(), words=[word]) for word in ("one", "two")]
         (one,), (two,) = (prompts for prompts, _ in super().generate_prompts(samples))
         constant = get_constant(one, two)
+        wanted = make_response_format(self.labels) if self.format == "json" else None
         for prompts, shards in super().generate_prompts(docs, context_length):
-            yield list(mark_constant(prompts, constant)), shards
+            marked = mark_constant(prompts, constant, response_format=wanted)
+            yield list(marked), shards
+
+    def _get_prompt_data(self, *args: Any) -> Dict[str, Any]:
+        return {**super()._get_prompt_data(*args), "to_json": _dump_example}
 
 
-def read_answer(task: NERTask, answer: str) -> tuple[list[Mention], list[Reading]]:
-    """Read an answer to the NER v3 prompt: lines of text, whether it is an entity,
-    label and reason, between bars.
-
-    task (NERTask): The task that asked; it knows the labels.
-    answer (str): The answer.
-    RETURNS (Tuple[List[Mention], List[Reading]]): Mentions of known labels, and what
-        became of the other lines: no entity, an unknown label, or unreadable.
+def make_response_format(labels: Iterable[str]) -> dict[str, Any]:
+    """RETURNS (Dict[str, Any]): The response_format that holds an answer to surfaces
+    and labels, as chat completions have it:
+    https://platform.openai.com/docs/guides/structured-outputs
     """
-    mentions: list[Mention] = []
-    others: list[Reading] = []
-    lines = [line.strip() for line in answer.splitlines() if line.strip()]
-    for line in lines or [""]:
-        match = _LINE.match(_NUMBER.sub("", line, count=1))
-        if match is None:
-            none = _NO_ENTITIES.fullmatch(line)
-            status = Status.NO_ENTITY if none else Status.UNREADABLE
-            others.append(Reading(status, line, ""))
-            continue
-        text, label = match["text"], match["label"]
-        known = task.label_dict.get(task.normalizer(label))
-        if match["is_entity"].lower() == "false":
-            others.append(Reading(Status.NO_ENTITY, text, ""))
-        elif known is None:
-            others.append(Reading(Status.UNKNOWN_LABEL, text, label))
-        else:
-            mentions.append(Mention(text, known))
-    return mentions, others
+    entity = _make_object(
+        text={"type": "string"}, label={"type": "string", "enum": list(labels)}
+    )
+    schema = _make_object(entities={"type": "array", "items": entity})
+    json_schema = {"name": "entities", "strict": True, "schema": schema}
+    return {"type": "json_schema", "json_schema": json_schema}
+
+
+def _make_object(**properties: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _dump_example(example: Any) -> str:
+    """The answer that a prompt example stands for. What is no entity is left out."""
+    spans = [span for span in example.spans if span.is_entity]
+    entities = [{"text": span.text, "label": span.label} for span in spans]
+    return json.dumps({"entities": entities}, ensure_ascii=False)
 
 
 def parse_responses(
-    task: NERTask, shards: Iterable[Iterable[Doc]], responses: Iterable[Iterable[str]]
+    task: NERTask,
+    shards: Iterable[Iterable[Doc]],
+    responses: Iterable[Iterable[str]],
+    **options: Any,
 ) -> Iterable[Iterable[list[Span]]]:
     """A spacy-llm response parser for NER v3 answers that loses nothing silently.
 
@@ -89,13 +92,14 @@ def parse_responses(
     shards (Iterable[Iterable[Doc]]): Shards of each doc. What became of each line is
         kept in a shard's user_data[READINGS].
     responses (Iterable[Iterable[str]]): The answer to each shard.
+    options (Any): Passed on to ground.
     YIELDS (Iterable[List[Span]]): Spans of each shard of a doc.
     """
     for doc_shards, answers in zip(shards, responses, strict=False):
         doc_spans = []
         for shard, answer in zip(doc_shards, answers, strict=False):
-            mentions, others = read_answer(task, answer)
-            spans, readings = ground(shard, mentions)
+            mentions, others = read_answer(task, answer, shard.text)
+            spans, readings = ground(shard, mentions, **options)
             shard.user_data[READINGS] = dump_readings(readings + others)
             doc_spans.append(spans)
         yield doc_spans
@@ -112,9 +116,18 @@ def reduce_shards(task: NERTask, shards: Iterable[Doc]) -> Doc:
     shards = list(shards)
     if len(shards) == 1:
         return shards[0]
-    readings = [r for shard in shards for r in shard.user_data.pop(READINGS, [])]
+    readings: list[Reading] = []
+    offset = 0
+    for shard in shards:
+        for reading in load_readings(shard) or ():
+            if reading.start >= 0:
+                start, end = reading.start + offset, reading.end + offset
+                reading = reading._replace(start=start, end=end)
+            readings.append(reading)
+        shard.user_data.pop(READINGS, None)
+        offset += len(shard.text)
     doc = Doc.from_docs(shards, ensure_whitespace=False)
-    doc.user_data[READINGS] = readings
+    doc.user_data[READINGS] = dump_readings(readings)
     return doc
 
 
@@ -135,7 +148,7 @@ def adopt(task: Any) -> Any:
 
 def make_ner_task(
     labels: list[str] | str = [],  # noqa: B006 (as in spacy-llm's registry)
-    template: str = DEFAULT_NER_TEMPLATE_V3,
+    template: str | None = None,
     label_definitions: dict[str, str] | None = None,
     examples: ExamplesConfigType = None,
     prompt_example_type: type[FewshotExample] | None = None,
@@ -144,6 +157,8 @@ def make_ner_task(
     normalizer: Callable[[str], str] | None = None,
     scorer: Scorer | None = None,
     description: str | None = None,
+    format: Literal["lines", "json"] = "lines",
+    fuzzy: float | None = None,
 ) -> NERTask:
     """Registered as instaner.NER.v1: spacy-llm's NER v3 prompt and options, but answers
     are read and grounded by us: nothing is lost silently. There is no alignment_mode
@@ -151,6 +166,12 @@ def make_ner_task(
 
     labels (Union[List[str], str]): Labels, as a list or separated by commas. Empty: the
         labels of label_definitions.
+    template (Optional[str]): Jinja2 template of the prompt. None: that of the format.
+    format (Literal["lines", "json"]): What is asked for: lines with a reason each, as
+        in NER v3, or JSON that the server is told to hold to a schema. A model that
+        does not know response_format answers as it likes. Either is read.
+    fuzzy (Optional[float]): How alike a surface and the text have to be, in percent, if
+        they are not equal; see tasks.grounding.ground. None: as it is there.
     RETURNS (NERTask): The task. For the other arguments see spacy.NER.v3.
     RAISES (InstaNERError): On no labels, or a label in the definitions or examples that
         is not one of them.
@@ -172,10 +193,10 @@ def make_ner_task(
                 f'"{str(example)[:100]}". Mend it.'
             ) from err
         _check_labels(used, names, f'the example "{example.get("text", "")[:60]}"')
-    task: NERTask = make_ner_task_v3(
+    task = make_ner_task_v3(
         prompt_example_type=prompt_example_type or NERCoTExample,
         labels=names,
-        template=template,
+        template=template or _TEMPLATES[format],
         label_definitions=label_definitions,
         examples=raw_examples or None,
         shard_mapper=shard_mapper or make_shard_mapper(_estimate_tokens),
@@ -184,6 +205,9 @@ def make_ner_task(
         description=description,
     )
     adopt(task)
+    task.format = format
+    if fuzzy is not None:
+        task._parse_responses = partial(parse_responses, fuzzy=fuzzy)
     if shard_reducer is not None:
         task._shard_reducer = shard_reducer
     return task

@@ -1,7 +1,7 @@
 """Which part of a prompt is the same for every text."""
 
 from itertools import takewhile
-from typing import Iterable, Iterator
+from typing import Any, Dict, Iterable, Iterator
 
 from ..llm.store import Prompt
 
@@ -12,15 +12,24 @@ def get_constant(one: str, other: str) -> str:
     return "".join(line for line, _ in takewhile(lambda p: p[0] == p[1], pairs))
 
 
-def mark_constant(prompts: Iterable[str], constant: str) -> Iterator[str]:
-    """Say which part of prompts is constant.
+def mark_constant(
+    prompts: Iterable[str],
+    constant: str,
+    *,
+    response_format: Dict[str, Any] | None = None,
+) -> Iterator[str]:
+    """Say which part of prompts is constant, and what form the answers are to have.
 
     prompts (Iterable[str]): The prompts.
-    constant (str): What they begin with. One that does not is left as it is.
-    YIELDS (str): The prompts, as Prompts.
+    constant (str): What they begin with; of one that does not, no part is constant.
+    response_format (Optional[Dict[str, Any]]): See Prompt.
+    YIELDS (str): The prompts, as Prompts. One about which nothing is to be said is left
+        as it is.
     """
     for prompt in prompts:
-        if prompt.startswith(constant):
-            yield Prompt(prompt, constant=len(constant))
+        begins = prompt.startswith(constant)
+        if begins or response_format is not None:
+            length = len(constant) if begins else 0
+            yield Prompt(prompt, constant=length, response_format=response_format)
         else:
             yield prompt

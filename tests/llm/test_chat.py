@@ -1,4 +1,5 @@
 import asyncio
+import json
 import logging
 import multiprocessing
 import pickle
@@ -307,6 +308,49 @@ def test_params_are_passed_on(chat_server: ChatServer) -> None:
     assert (request.body["temperature"], request.body["other"]) == (0.5, {"a": [3]})
 
 
+_FORMAT = {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}
+
+
+def test_response_format_of_a_prompt_is_sent(chat_server: ChatServer) -> None:
+    model = _make_chat(chat_server, params={"temperature": 0})
+    _ask(model, Prompt("a", response_format=_FORMAT))
+    _ask(model, Prompt("a"))
+    first, second = (request.body for request in chat_server.requests)
+    assert (first["temperature"], first["response_format"]) == (0, _FORMAT)
+    assert "response_format" not in second
+
+
+@pytest.mark.parametrize("own", [{"type": "json_object"}, None])
+def test_response_format_of_the_params_comes_first(
+    chat_server: ChatServer, own: dict[str, str] | None
+) -> None:
+    model = _make_chat(chat_server, params={"response_format": own})
+    _ask(model, Prompt("a", response_format=_FORMAT))
+    assert chat_server.requests[0].body["response_format"] == own
+
+
+def test_response_format_is_part_of_the_key() -> None:
+    model = make_chat("m", params={"temperature": 0})
+    prompts = ["a", Prompt("a"), Prompt("a", constant=0, response_format=_FORMAT)]
+    plain, without, with_ = (model.make_request(prompt, 0).key for prompt in prompts)
+    assert plain == without != with_
+    # That of the recordings and stores that there are.
+    assert plain.startswith("24527d87d674c0a2")
+
+
+def test_prompt_can_be_pickled() -> None:
+    prompt = Prompt("Mark: wok", constant=6, response_format=_FORMAT)
+    copy = pickle.loads(pickle.dumps(prompt))
+    assert (copy, copy.constant, copy.response_format) == (prompt, 6, _FORMAT)
+
+
+def test_server_without_response_format_is_named(chat_server: ChatServer) -> None:
+    message = "'response_format' of type 'json_schema' is not supported"
+    chat_server.behave = lambda body: reply(400, {"error": {"message": message}})
+    with pytest.raises(InstaNERError, match=f'{message}.*Set format = "lines"'):
+        _ask(_make_chat(chat_server), Prompt("a", response_format=_FORMAT))
+
+
 def test_key_is_sent(chat_server: ChatServer) -> None:
     _ask(_make_chat(chat_server))
     assert chat_server.requests[0].headers["authorization"] == f"Bearer {KEY}"
@@ -503,7 +547,9 @@ def test_failure_is_asked_again_by_the_next_fetch(
     assert isinstance(model.recall("a", 0), Response)
 
 
-def _make_nlp(server: ChatServer, **settings: Any) -> Language:
+def _make_nlp(
+    server: ChatServer, *, format: str = "lines", **settings: Any
+) -> Language:
     nlp = spacy.blank("en")
     model = {
         "@llm_models": "instaner.Chat.v1",
@@ -512,7 +558,7 @@ def _make_nlp(server: ChatServer, **settings: Any) -> Language:
         "max_retries": 0,
         **settings,
     }
-    task = {"@llm_tasks": "instaner.NER.v1", "labels": LABELS}
+    task = {"@llm_tasks": "instaner.NER.v1", "labels": LABELS, "format": format}
     nlp.add_pipe("llm", config={"task": task, "model": model, "save_io": True})
     return nlp
 
@@ -534,6 +580,21 @@ def test_pipeline_works_with_a_store(
         assert [doc.text for doc in docs] == texts
         assert [[ent.text for ent in doc.ents] for doc in docs] == [[], ["wok"]] * 10
     assert len(chat_server.requests) == 20
+
+
+@pytest.mark.parametrize("n_process", [1, 2])
+def test_pipeline_asks_for_json(chat_server: ChatServer, n_process: int) -> None:
+    answer = '{"entities": [{"text": "Wok", "label": "EQUIPMENT"}]}'
+    chat_server.behave = lambda body: complete(answer)
+    nlp = _make_nlp(chat_server, format="json")
+    docs = list(nlp.pipe(["My wok", "A wok"], batch_size=1, n_process=n_process))
+    assert [[(e.text, e.label_) for e in d.ents] for d in docs] == [
+        [("wok", "EQUIPMENT")]
+    ] * 2
+    for request in chat_server.requests:
+        wanted = request.body["response_format"]
+        assert wanted["type"] == "json_schema"
+        assert f'"enum": {json.dumps(LABELS)}' in json.dumps(wanted["json_schema"])
 
 
 def test_pipeline_keeps_prompt_and_answer(chat_server: ChatServer) -> None:

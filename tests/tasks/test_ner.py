@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import pytest
@@ -11,15 +12,15 @@ from spacy_llm.tasks.ner.util import NERCoTExample
 from spacy_llm.tasks.span import parse_responses_cot
 
 from instaner.errors import InstaNERError
+from instaner.llm.store import Prompt
 from instaner.tasks.generate import make_generate_task
-from instaner.tasks.grounding import READINGS, Mention, Reading, Status
-from instaner.tasks.ner import adopt, make_ner_task, parse_responses, read_answer
+from instaner.tasks.grounding import Reading, Status, load_readings
+from instaner.tasks.ner import adopt, make_ner_task, parse_responses
 
 from ..conftest import LABELS
 
 _TASK = make_ner_task(LABELS)
 _VOCAB = Vocab()
-_WOK = Mention("wok", "EQUIPMENT")
 _PIECES = st.sampled_from(
     [*"\n\t|:1.-*", " ", "True", "false", "wok", "ramen", "DISH", "Tool", "==NONE=="]
 )
@@ -31,74 +32,6 @@ def _parse(answer: str, doc: Doc) -> list[tuple[int, int, str]]:
     return [(span.start, span.end, span.label_) for span in spans]
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "1. wok | True | EQUIPMENT | is a pan",
-        "1) wok | True | EQUIPMENT | is a pan",
-        "wok | True | EQUIPMENT | is a pan",
-        "- wok | True | EQUIPMENT | is a pan",
-        "  12.  wok|true|equipment|is a pan",
-        "1. wok | True | EQUIPMENT",
-        "1. wok | True | EQUIPMENT | a | b",
-    ],
-)
-def test_line_is_read(line: str) -> None:
-    assert read_answer(_TASK, line) == ([_WOK], [])
-
-
-@pytest.mark.parametrize("surface", ["7up", "1.5 l pot", "a | b", "True", "-"])
-def test_odd_surface_is_read(surface: str) -> None:
-    mentions, unread = read_answer(_TASK, f"1. {surface} | True | DISH | why")
-    assert (mentions, unread) == ([Mention(surface, "DISH")], [])
-
-
-def test_lines_are_read_in_order() -> None:
-    answer = "1. wok | True | EQUIPMENT | a pan\n\n2. ramen | True | DISH | a soup\n"
-    assert read_answer(_TASK, answer)[0] == [_WOK, Mention("ramen", "DISH")]
-
-
-def test_what_is_no_entity_is_no_mention() -> None:
-    mentions, others = read_answer(_TASK, "1. box | False | ==NONE== | packaging")
-    assert not mentions
-    assert others == [Reading(Status.NO_ENTITY, "box", "")]
-
-
-@pytest.mark.parametrize(
-    "answer", ["No entities found.", "There are no entities", "None", "**None**"]
-)
-def test_no_entities_is_an_answer(answer: str) -> None:
-    mentions, others = read_answer(_TASK, answer)
-    assert not mentions
-    assert [other.status for other in others] == [Status.NO_ENTITY]
-
-
-def test_unknown_label_is_counted() -> None:
-    _, unread = read_answer(_TASK, "1. wok | True | TOOL | a pan")
-    assert unread == [Reading(Status.UNKNOWN_LABEL, "wok", "TOOL")]
-
-
-@pytest.mark.parametrize("line", ["Sure, here they are:", "1. wok", "wok | EQUIPMENT"])
-def test_unreadable_line_is_counted(line: str) -> None:
-    mentions, unread = read_answer(_TASK, f"{line}\n1. wok | True | EQUIPMENT | a pan")
-    assert mentions == [_WOK]
-    assert unread == [Reading(Status.UNREADABLE, line, "")]
-
-
-@pytest.mark.parametrize("answer", ["", " \n"])
-def test_empty_answer_is_unreadable(answer: str) -> None:
-    assert read_answer(_TASK, answer) == ([], [Reading(Status.UNREADABLE, "", "")])
-
-
-@given(_ANSWERS)
-def test_any_answer_is_read(answer: str) -> None:
-    mentions, unread = read_answer(_TASK, answer)
-    assert {mention.label for mention in mentions} <= set(LABELS)
-    assert all(mention.text.strip() for mention in mentions)
-    n_lines = len([line for line in answer.splitlines() if line.strip()])
-    assert len(mentions) + len(unread) <= max(1, n_lines)
-
-
 def test_answer_becomes_spans() -> None:
     doc = Doc(_VOCAB, words=["wok", "ramen"])
     answer = "1. Ramen | True | DISH | a soup\n2. wok | True | EQUIPMENT | a pan"
@@ -106,12 +39,26 @@ def test_answer_becomes_spans() -> None:
 
 
 def test_readings_are_kept_with_the_doc() -> None:
-    doc = Doc(_VOCAB, words=["wok"])
+    doc = Doc(_VOCAB, words=["A", "wok"])
     _parse("1. wok | True | EQUIPMENT | a pan\nThat is all.", doc)
-    assert doc.user_data[READINGS] == [
-        Reading(Status.EXACT, "wok", "EQUIPMENT"),
+    assert load_readings(doc) == [
+        Reading(Status.EXACT, "wok", "EQUIPMENT", 2, 5),
         Reading(Status.UNREADABLE, "That is all.", ""),
     ]
+
+
+def test_quotes_that_the_text_has_are_part_of_the_surface() -> None:
+    answer = '1. "Soup" | True | DISH | why\n2. "ramen" | True | DISH | why'
+    doc = spacy.blank("en").make_doc('"Soup" and ramen')
+    assert _parse(answer, doc) == [(0, 3, "DISH"), (4, 5, "DISH")]
+
+
+@pytest.mark.parametrize(("fuzzy", "found"), [(80, 1), (101, 0)])
+def test_fuzzy_is_passed_on(fuzzy: float, found: int) -> None:
+    task = make_ner_task(LABELS, fuzzy=fuzzy)
+    docs = [[Doc(_VOCAB, words=["mozzarella"])]]
+    (doc,) = task.parse_responses(docs, [["1. mozarella | True | DISH | why"]])
+    assert len(doc.ents) == found
 
 
 @given(_ANSWERS)
@@ -271,9 +218,26 @@ def test_long_text_is_split(name: str) -> None:
 def test_readings_of_a_split_text_are_kept(name: str) -> None:
     text = "My wok is full of ramen. " * 20
     doc, _ = _read(name, text, _BASES[name])
-    readings = doc.user_data[READINGS]
+    readings = load_readings(doc)
+    assert readings
     assert len(readings) == 40
-    assert {reading[0] for reading in readings} == {Status.EXACT}
+    assert {reading.status for reading in readings} == {Status.EXACT}
+
+
+@pytest.mark.parametrize("name", _TASKS)
+def test_offsets_of_a_split_text_are_those_of_the_whole(name: str) -> None:
+    text = "My wok isn't\n\nfull of  ramen. " * 20
+    task = _TASKS[name]
+    ((_, found),) = task.generate_prompts([_EN.make_doc(text)], _BASES[name])
+    shards = list(found)
+    answers = [f"{_answer(shard)}\nThat is all." for shard in shards]
+    (doc,) = task.parse_responses([shards], [answers])
+    readings = load_readings(doc)
+    assert readings
+    offsets = [(r.start, r.end) for r in readings if r.status is Status.EXACT]
+    assert offsets == [(ent.start_char, ent.end_char) for ent in doc.ents]
+    rest = [r for r in readings if r.status is Status.UNREADABLE]
+    assert rest == [Reading(Status.UNREADABLE, "That is all.", "")] * len(shards)
 
 
 def test_prompts_of_shards_fit_the_context() -> None:
@@ -301,3 +265,70 @@ def test_text_of_one_word_is_never_split(text: str) -> None:
     docs = [_EN.make_doc(text)]
     ((prompts, _),) = _TASKS["instaner.NER.v1"].generate_prompts(docs, 10)
     assert len(list(prompts)) == 1
+
+
+def _ask_for_json(**settings: Any) -> Prompt:
+    task = make_ner_task(LABELS, format="json", **settings)
+    ((prompts, _),) = task.generate_prompts([_EN.make_doc('My "wok" & 鍋 .')])
+    (prompt,) = prompts
+    return prompt
+
+
+def test_json_is_asked_for_with_a_schema() -> None:
+    prompt = _ask_for_json()
+    wanted = prompt.response_format
+    assert wanted is not None
+    assert (wanted["type"], wanted["json_schema"]["strict"]) == ("json_schema", True)
+    schema = wanted["json_schema"]["schema"]
+    entity = schema["properties"]["entities"]["items"]
+    assert entity["properties"]["label"]["enum"] == LABELS
+    for part in (schema, entity):  # as strict schemas have to
+        assert part["additionalProperties"] is False
+        assert part["required"] == list(part["properties"])
+
+
+def test_json_prompt_ends_with_the_text() -> None:
+    prompt = _ask_for_json(
+        label_definitions={"DISH": "Something to eat."}, description="Only <food>."
+    )
+    assert prompt[prompt.constant :] == 'Text: My "wok" & 鍋 .\nAnswer:'
+    constant = prompt[: prompt.constant]
+    assert "DISH: Something to eat." in constant
+    assert "Only <food>." in constant
+
+
+def test_json_examples_show_entities_only() -> None:
+    spans = [
+        {"text": "L'œuf", "is_entity": True, "label": "DISH", "reason": "why"},
+        {"text": "box", "is_entity": False, "label": "==NONE==", "reason": "why"},
+    ]
+    prompt = _ask_for_json(examples=[{"text": "L'œuf & a box", "spans": spans}])
+    answer = '{"entities": [{"text": "L\'œuf", "label": "DISH"}]}'
+    assert f"Text: L'œuf & a box\nAnswer: {answer}\n" in prompt
+
+
+def test_json_answer_becomes_spans() -> None:
+    task = make_ner_task(LABELS, format="json")
+    answer = '{"entities": [{"text": "wok", "label": "EQUIPMENT"}]}'
+    (doc,) = task.parse_responses([[_EN.make_doc("A wok.")]], [[answer]])
+    assert _get_offsets(doc) == [(2, 5, "EQUIPMENT")]
+
+
+def test_schema_has_the_labels_that_were_added() -> None:
+    task = make_ner_task(LABELS, format="json")
+    task.add_label("TOOL")
+    ((prompts, _),) = task.generate_prompts([_EN.make_doc("A wok.")])
+    (prompt,) = prompts
+    assert '"enum": ["DISH", "EQUIPMENT", "TOOL"]' in json.dumps(prompt.response_format)
+
+
+def test_template_of_ones_own_is_taken_for_json() -> None:
+    prompt = _ask_for_json(template="{{ text }}: what is in it?")
+    assert prompt == 'My "wok" & 鍋 .: what is in it?'
+    assert (prompt.constant, prompt.response_format is None) == (0, False)
+
+
+def test_lines_are_asked_for_without_a_schema() -> None:
+    ((prompts, _),) = make_ner_task(LABELS).generate_prompts([_EN.make_doc("A wok.")])
+    (prompt,) = prompts
+    assert prompt.response_format is None
