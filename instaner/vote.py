@@ -1,13 +1,23 @@
 """From several opinions about a text to spans with a standing."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy
 from spacy.tokens import Doc
 
+from .errors import InstaNERError
+
 Offsets = tuple[int, int, str]
+
+_NONE = ""  # the label of what a voter did not name
+_EPSILON = 1e-9  # shares are sums of floats
+_ROUNDS = 100
+_CONVERGED = 1e-6
+_SMOOTHING = 0.1  # pseudo-counts of each pair of labels
 
 
 class Standing(str, Enum):
@@ -15,6 +25,63 @@ class Standing(str, Enum):
 
     TRUSTED = "trusted"
     DISPUTED = "disputed"
+    DROPPED = "dropped"
+
+
+class Dispute(str, Enum):
+    """What voters disagree on about a span that is not trusted."""
+
+    BOUNDARY = "boundary"  # another candidate overlaps it
+    LABEL = "label"  # another candidate has its boundaries
+    EXISTENCE = "existence"
+
+
+class Rule(str, Enum):
+    """Which spans are trusted."""
+
+    MAJORITY = "majority"  # named by more than half of the votes
+    UNANIMOUS = "unanimous"  # by all
+    THRESHOLD = "threshold"  # by the share `trust`
+    ESTIMATED = "estimated"  # right with the probability `trust`
+
+
+class Remedy(str, Enum):
+    """What becomes of disputed spans."""
+
+    MISSING = "missing"  # their tokens are missing annotation
+    TEXT = "text"  # their text is left out
+    MAJORITY = "majority"  # more than half of the votes decides
+    ASK = "ask"  # the teacher is asked about them
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How votes become standings: section [vote] of a teacher's config.
+
+    rule (Rule): Which spans are trusted.
+    trust (float): From which share of the votes (threshold) or which probability
+        (estimated) on, between 0 and 1.
+    drop (float): Up to which share, or probability, a span is dropped: its tokens are
+        no entity. Below `trust`.
+    disputed (Remedy): What becomes of the spans between.
+    weights (Dict[str, float]): Weight of a voter's vote, by its name or its
+        component's, where it is not 1. Not for `estimated`, which finds its own.
+    decisive (List[str]): Voters whose spans, where they gave any opinion on a text,
+        are taken as they are, e.g. people.
+    """
+
+    rule: Rule = Rule.UNANIMOUS
+    trust: float = 0.9
+    drop: float = 0.0
+    disputed: Remedy = Remedy.MISSING
+    weights: dict[str, float] = field(default_factory=dict)
+    decisive: list[str] = field(default_factory=lambda: ["human"])
+
+    def trusts(self, score: float) -> bool:
+        """RETURNS (bool): Whether a share, or probability, makes a span trusted."""
+        if self.rule is Rule.MAJORITY:
+            return _is_majority(score)
+        return score >= (1 if self.rule is Rule.UNANIMOUS else self.trust) - _EPSILON
 
 
 class Candidate(NamedTuple):
@@ -25,6 +92,8 @@ class Candidate(NamedTuple):
     label (str): Label.
     voters (Tuple[str, ...]): Who named it, in the order of the ballots.
     standing (Standing): What the votes are worth.
+    score (float): Share of the votes, or estimated probability.
+    dispute (Optional[Dispute]): What is disputed about it, if it is not trusted.
     """
 
     start: int
@@ -32,30 +101,108 @@ class Candidate(NamedTuple):
     label: str
     voters: tuple[str, ...]
     standing: Standing
+    score: float = 1.0
+    dispute: Dispute | None = None
 
 
-def vote(ballots: Mapping[str, Iterable[Offsets]]) -> list[Candidate]:
-    """Trust the spans that more than half of the voters named, label and boundaries
-    alike; all others are disputed. Trusted spans do not overlap as long as no voter's
-    own spans do: any two majorities have a voter in common.
+def read_policy(section: Mapping[str, Any]) -> Policy:
+    """Read section [vote] of a config.
+
+    section (Mapping[str, Any]): The section.
+    RETURNS (Policy): The policy.
+    RAISES (InstaNERError): On a name or a value that it cannot have.
+    """
+    names = [f.name for f in fields(Policy)]
+    for name in section:
+        if name not in names:
+            raise InstaNERError(
+                f'[vote] has no setting "{name}". It has {", ".join(names)}.'
+            )
+    values = dict(section)
+    for name, kind in (("rule", Rule), ("disputed", Remedy)):
+        if name in values:
+            try:
+                values[name] = kind(values[name])
+            except ValueError as err:
+                options = ", ".join(option.value for option in kind)
+                raise InstaNERError(
+                    f'[vote] {name} = "{values[name]}": it has to be one of {options}.'
+                ) from err
+    for name in ("trust", "drop"):
+        value = values.get(name, 0)
+        if not _is_number(value) or not 0 <= value <= 1:
+            raise InstaNERError(f"[vote] {name} = {value!r}: it has to be 0 to 1.")
+    weights = values.get("weights", {})
+    if not isinstance(weights, dict) or not all(
+        _is_number(weight) and weight >= 0 for weight in weights.values()
+    ):
+        raise InstaNERError(
+            f"[vote] weights = {weights!r}: it has to give each voter's name a number "
+            "of 0 or more."
+        )
+    decisive = values.get("decisive", [])
+    if not isinstance(decisive, list) or not all(isinstance(v, str) for v in decisive):
+        raise InstaNERError(
+            f"[vote] decisive = {decisive!r}: it has to be a list of voters' names."
+        )
+    policy = Policy(**values)
+    if policy.trusts(policy.drop):
+        raise InstaNERError(
+            f"[vote] drop = {policy.drop:g}: a span with that share of the votes is "
+            "trusted. Give a lower one."
+        )
+    if weights and policy.rule is Rule.ESTIMATED:
+        raise InstaNERError(
+            '[vote] weights cannot be set where rule = "estimated" finds them.'
+        )
+    return policy
+
+
+def vote(
+    ballots: Mapping[str, Iterable[Offsets]],
+    policy: Policy = Policy(),
+    reliability: "Reliability | None" = None,
+) -> list[Candidate]:
+    """Give each span that a voter named a standing. Trusted spans never overlap.
 
     ballots (Mapping[str, Iterable[Offsets]]): Start and end character and label of
         each span that a voter named. A voter that has no opinion has no ballot.
+    policy (Policy): How.
+    reliability (Optional[Reliability]): That of the voters, for the rule "estimated".
     RETURNS (List[Candidate]): Every span named, in the order of the text.
     """
+    decisive = {v: spans for v, spans in ballots.items() if v in policy.decisive}
     voters: dict[Offsets, list[str]] = defaultdict(list)
     for voter, spans in ballots.items():
         for span in set(spans):
             voters[span].append(voter)
+    scores = _score(
+        voters, decisive or ballots, policy, None if decisive else reliability
+    )
+    trusted = _choose(scores, _is_majority if decisive else policy.trusts)
+    standings = dict.fromkeys(trusted, Standing.TRUSTED)
+    covered = {i for start, end, _ in trusted for i in range(start, end)}
+    rest = [span for span in voters if span not in standings]
+    for span in rest:
+        lost = covered.issuperset(range(*span[:2]))
+        dropped = lost or scores[span] <= policy.drop + _EPSILON
+        standings[span] = Standing.DROPPED if dropped else Standing.DISPUTED
+    if policy.disputed is Remedy.MAJORITY:
+        open_ = [s for s in rest if standings[s] is Standing.DISPUTED]
+        free = {s: scores[s] for s in open_ if covered.isdisjoint(range(s[0], s[1]))}
+        standings.update(dict.fromkeys(open_, Standing.DROPPED))
+        chosen = _choose(free, _is_majority)
+        standings.update(dict.fromkeys(chosen, Standing.TRUSTED))
+    disputes = _find_disputes(voters)
     return [
         Candidate(
             *span,
-            voters=tuple(named_by),
-            standing=Standing.TRUSTED
-            if 2 * len(named_by) > len(ballots)
-            else Standing.DISPUTED,
+            voters=tuple(voters[span]),
+            standing=standings[span],
+            score=round(scores[span], 4),
+            dispute=None if standings[span] is Standing.TRUSTED else disputes[span],
         )
-        for span, named_by in sorted(voters.items())
+        for span in sorted(voters)
     ]
 
 
@@ -70,15 +217,155 @@ def set_ents(doc: Doc, candidates: Iterable[Candidate]) -> None:
     trusted = []
     disputed: set[int] = set()
     for candidate in candidates:
-        start, end, label, _, standing = candidate
-        span = doc.char_span(start, end, label=label)
+        span = doc.char_span(candidate.start, candidate.end, label=candidate.label)
         if span is None:
             raise ValueError(f"{candidate} is not on token boundaries of '{doc.text}'")
-        if standing is Standing.TRUSTED:
+        if candidate.standing is Standing.TRUSTED:
             trusted.append(span)
-        else:
+        elif candidate.standing is Standing.DISPUTED:
             disputed.update(range(span.start, span.end))
     for span in trusted:
         disputed.difference_update(range(span.start, span.end))
     missing = [doc[i : i + 1] for i in sorted(disputed)]
     doc.set_ents(trusted, missing=missing, default="outside")
+
+
+def get_component(voter: str) -> str:
+    """RETURNS (str): The component whose sample a voter is, e.g. llm of llm/0."""
+    return voter.rpartition("/")[0] or voter
+
+
+class Reliability:
+    """How reliable voters are, found from their agreement alone: the model of Dawid
+    and Skene (1979, Maximum Likelihood Estimation of Observer Error-Rates Using the EM
+    Algorithm), in which a voter has a probability of each answer given the truth. An
+    item is a pair of boundaries that at least one voter named; the truth, and an
+    answer, is a label or none. The samples of one component answer alike, so they have
+    one set of probabilities. What no voter named is no item: how often all of them
+    overlook an entity is not estimated.
+
+    Memory and time grow with the number of different sets of answers, not of texts.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[frozenset[tuple[tuple[str, str], int]]] = Counter()
+        self._probabilities: dict[
+            frozenset[tuple[tuple[str, str], int]], dict[str, float]
+        ] = {}
+
+    def add(self, ballots: Mapping[str, Iterable[Offsets]]) -> None:
+        """Take the ballots about a text into account."""
+        for _, answers in _get_items(ballots):
+            self._counts[answers] += 1
+
+    def fit(self) -> None:
+        """Find the probabilities by EM, which starts from the shares of the votes."""
+        patterns = list(self._counts)
+        if not patterns:
+            return
+        names = {answer for pattern in patterns for answer, _ in pattern}
+        components = sorted({component for component, _ in names})
+        labels = sorted({label for _, label in names} | {_NONE})
+        answers = numpy.zeros((len(patterns), len(components), len(labels)))
+        for i, pattern in enumerate(patterns):
+            for (component, label), count in pattern:
+                answers[i, components.index(component), labels.index(label)] = count
+        times = numpy.array([self._counts[pattern] for pattern in patterns], "d")
+        truth = answers.sum(1) / answers.sum((1, 2))[:, None]
+        for _ in range(_ROUNDS):
+            weighted = truth * times[:, None]
+            prior = weighted.sum(0) + _SMOOTHING
+            # axes: component, truth, answer
+            errors = numpy.einsum("pt,pca->cta", weighted, answers) + _SMOOTHING
+            errors /= errors.sum(2, keepdims=True)
+            logs = numpy.log(prior / prior.sum()) + numpy.einsum(
+                "pca,cta->pt", answers, numpy.log(errors)
+            )
+            before = truth
+            truth = numpy.exp(logs - logs.max(1, keepdims=True))
+            truth /= truth.sum(1, keepdims=True)
+            if numpy.abs(truth - before).max() < _CONVERGED:
+                break
+        self._probabilities = {
+            pattern: dict(zip(labels, row.tolist(), strict=True))
+            for pattern, row in zip(patterns, truth, strict=True)
+        }
+
+    def score(self, ballots: Mapping[str, Iterable[Offsets]]) -> dict[Offsets, float]:
+        """RETURNS (Dict[Offsets, float]): Probability of each span that was named."""
+        return {
+            (*bounds, label): self._probabilities[answers][label]
+            for bounds, answers in _get_items(ballots)
+            for label in {label for (_, label), _ in answers} - {_NONE}
+        }
+
+
+def _get_items(
+    ballots: Mapping[str, Iterable[Offsets]],
+) -> Iterator[tuple[tuple[int, int], frozenset[tuple[tuple[str, str], int]]]]:
+    labels = {
+        voter: {(start, end): label for start, end, label in spans}
+        for voter, spans in ballots.items()
+    }
+    for bounds in sorted({bounds for named in labels.values() for bounds in named}):
+        answers = Counter(
+            (get_component(voter), named.get(bounds, _NONE))
+            for voter, named in labels.items()
+        )
+        yield bounds, frozenset(answers.items())
+
+
+def _score(
+    voters: Mapping[Offsets, list[str]],
+    ballots: Mapping[str, Iterable[Offsets]],
+    policy: Policy,
+    reliability: Reliability | None,
+) -> dict[Offsets, float]:
+    if reliability is not None:
+        return reliability.score(ballots)
+    weights = {
+        voter: policy.weights.get(voter, policy.weights.get(get_component(voter), 1.0))
+        for voter in ballots
+    }
+    total = sum(weights.values())
+    return {
+        span: sum(weights.get(v, 0.0) for v in named_by) / total if total else 0.0
+        for span, named_by in voters.items()
+    }
+
+
+def _choose(
+    scores: Mapping[Offsets, float], trusts: Callable[[float], bool]
+) -> set[Offsets]:
+    """The spans with enough votes; of those that overlap the best, then the longest."""
+    chosen: set[Offsets] = set()
+    taken: set[int] = set()
+    for span in sorted(scores, key=lambda s: (-scores[s], s[0] - s[1], s)):
+        characters = range(span[0], span[1])
+        if trusts(scores[span]) and taken.isdisjoint(characters):
+            chosen.add(span)
+            taken.update(characters)
+    return chosen
+
+
+def _is_majority(share: float) -> bool:
+    return share > 0.5 + _EPSILON
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _find_disputes(spans: Iterable[Offsets]) -> dict[Offsets, Dispute]:
+    disputes = {}
+    ordered = sorted(spans)
+    for span in ordered:
+        start, end, _ = span
+        others = [s for s in ordered if s != span and s[0] < end and start < s[1]]
+        if any(other[:2] == span[:2] for other in others):
+            disputes[span] = Dispute.LABEL
+        elif others:
+            disputes[span] = Dispute.BOUNDARY
+        else:
+            disputes[span] = Dispute.EXISTENCE
+    return disputes
