@@ -18,6 +18,8 @@ from .vote import Offsets
 # Under this key of doc.user_data stands where a doc comes from: id, brief, votes …
 PROVENANCE = "instaner"
 
+GENERATOR = "generator"  # the voter that stands for the marks of a text's writer
+
 SHARD_SIZE = 1000  # docs
 _SHINGLE = 5  # characters
 _NEAR = 0.6  # Jaccard index of shingles from which a text is nearly another
@@ -31,15 +33,15 @@ class Text(NamedTuple):
     brief (str): The brief that it was written from, or the id: texts of one brief are
         never split.
     split (str): "test" for texts that are kept for testing, else "train".
-    marks (Optional[List[Offsets]]): Spans that its writer marked, where it was written
-        with marks.
+    votes (Dict[str, List[Offsets]]): Spans that it comes with, by who marked them:
+        GENERATOR for its writer, "human" for people.
     """
 
     id: str
     text: str
     brief: str
     split: str
-    marks: list[Offsets] | None
+    votes: dict[str, list[Offsets]]
 
 
 class SplitCounts(NamedTuple):
@@ -67,7 +69,8 @@ class SplitCounts(NamedTuple):
 def read_texts(path: Path) -> Iterator[Text]:
     """Read texts to annotate.
 
-    path (Path): JSONL with text and, where there are any, id, brief, split and spans.
+    path (Path): JSONL with text and, where there are any, id, brief, split, spans (its
+        writer's marks) and votes (spans by the name of who marked them).
     YIELDS (Text): The texts.
     RAISES (InstaNERError): On a broken line, a wrong type, or a repeated id.
     """
@@ -83,14 +86,26 @@ def read_texts(path: Path) -> Iterator[Text]:
         seen.add(text_id)
         row.setdefault("brief", text_id)
         row.setdefault("split", "train")
-        marks = _get_spans(row, path, number) if "spans" in row else None
+        votes = row.get("votes", {})
+        if not isinstance(votes, dict):
+            raise InstaNERError(
+                f'{path}, line {number}: "votes" has to be an object: spans by the '
+                "name of their voter."
+            )
+        if "spans" in row:
+            votes = {GENERATOR: row["spans"], **votes}
         yield Text(
             text_id,
             get_field(row, "text", path, number),
             get_field(row, "brief", path, number),
             get_field(row, "split", path, number),
-            marks,
+            {voter: _get_spans(row, votes[voter], path, number) for voter in votes},
         )
+
+
+def read_train_texts(path: Path) -> Iterator[Text]:
+    """YIELDS (Text): What read_texts yields, but for the texts kept for testing."""
+    return (text for text in read_texts(path) if text.split != "test")
 
 
 def read_gold(path: Path, nlp: Language) -> Iterator[Doc]:
@@ -109,7 +124,7 @@ def read_gold(path: Path, nlp: Language) -> Iterator[Doc]:
     for number, row in read_jsonl(path):
         doc = nlp.make_doc(get_field(row, "text", path, number))
         ents = []
-        for start, end, label in _get_spans(row, path, number):
+        for start, end, label in _get_spans(row, row.get("spans"), path, number):
             span = doc.char_span(start, end, label=label)
             if span is None:
                 raise InstaNERError(
@@ -323,8 +338,9 @@ def _shingle(text: str) -> set[str]:
     return {normal[i : i + _SHINGLE] for i in range(last)}
 
 
-def _get_spans(row: dict[str, Any], path: Path, number: int) -> list[Offsets]:
-    spans = row.get("spans")
+def _get_spans(
+    row: dict[str, Any], spans: Any, path: Path, number: int
+) -> list[Offsets]:
     length = len(get_field(row, "text", path, number))
     try:
         offsets = [(s["start"], s["end"], s["label"]) for s in spans or []]
@@ -339,7 +355,7 @@ def _get_spans(row: dict[str, Any], path: Path, number: int) -> list[Offsets]:
         valid = False
     if not valid:
         raise InstaNERError(
-            f'{path}, line {number}: "spans" has to be a list of objects with start, '
+            f"{path}, line {number}: spans have to be a list of objects with start, "
             "end (characters of the text) and label."
         )
     return offsets

@@ -7,8 +7,8 @@ from pathlib import Path
 from spacy.language import Language
 from spacy.tokens import Doc
 
-from .annotate import Teacher
 from .asking import Model
+from .corpus import read_train_texts
 from .generate import make_brief_docs, make_generator
 from .llm.chat import Chat
 from .llm.cost import BYTES_PER_TOKEN, Footprint, estimate_footprint
@@ -16,6 +16,7 @@ from .llm.replay import Replay
 from .llm.store import Request
 from .pipeline import get_llms
 from .tasks.generate import GenerateTask
+from .voters import Teacher
 
 
 @dataclass
@@ -76,7 +77,7 @@ def estimate(
         models = teacher.models
 
         def make_docs() -> Iterator[tuple[str, Doc]]:
-            return teacher.make_docs(texts)
+            return teacher.make_docs(read_train_texts(texts))
 
     total = sum(1 for _ in make_docs()) if pilot else 0
     chosen = {number * total // pilot for number in range(pilot)}

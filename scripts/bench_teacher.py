@@ -29,13 +29,14 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from instaner.annotate import Teacher
 from instaner.cli._util import msg, one_line_errors, show_progress
+from instaner.corpus import read_texts
 from instaner.errors import InstaNERError
 from instaner.files import read_jsonl, write_whole
 from instaner.generate import generate
 from instaner.llm.store import Store
 from instaner.pipeline import load_teacher
+from instaner.voters import Teacher
 from tests.server import Faulty, serve
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -136,10 +137,10 @@ def time_teacher(url: str, folder: Path, prompts: int, in_flight: int) -> float:
         nlp = load_teacher(TEACHER, overrides=get_overrides(url, store, in_flight))
         teacher = Teacher(nlp, store=store)
         (model,) = teacher.models
-        model.fetch(teacher.make_docs(folder / "warm_up.jsonl"))
+        model.fetch(teacher.make_docs(read_texts(folder / "warm_up.jsonl")))
         with tqdm(total=prompts, unit="answer", disable=not show_progress()) as bar:
             start = time.perf_counter()
-            docs = teacher.make_docs(folder / "few.jsonl")
+            docs = teacher.make_docs(read_texts(folder / "few.jsonl"))
             model.fetch(docs, on_answer=bar.update)
             seconds = time.perf_counter() - start
         check_store(store, prompts + in_flight)
@@ -155,7 +156,10 @@ def time_stock(url: str, folder: Path, number: int) -> float:
         [str(prompt) for prompt in question.prompts]
         for path, at_most in (("warm_up.jsonl", 1), ("few.jsonl", number))
         for question in islice(
-            teacher.models[0].make_questions(teacher.make_docs(folder / path)), at_most
+            teacher.models[0].make_questions(
+                teacher.make_docs(read_texts(folder / path))
+            ),
+            at_most,
         )
     )
     # It asks the vendor whether there is such a model, wherever it sends the prompts.
@@ -268,7 +272,7 @@ def print_table(found: dict[str, Any]) -> bool:
 
 @one_line_errors
 def main(
-    output: Path | None = typer.Option(None, "--json", help="File for the figures"),  # noqa: B008
+    output: Path | None = typer.Option(None, "--json", help="File for the figures"),
     prompts: int = typer.Option(2_000, help="Prompts to ask, and texts to annotate"),
     many: int = typer.Option(20_000, help="Texts to compare the memory with"),
     stock: int = typer.Option(50, help="Prompts to ask by stock spacy-llm"),

@@ -61,10 +61,33 @@ def _get_briefs(docs: Iterable[Doc]) -> set[str]:
     return {doc.user_data[PROVENANCE]["brief"] for doc in docs}
 
 
+def test_read_texts_takes_votes(write_rows: WriteRows) -> None:
+    mark = {"start": 2, "end": 5, "label": "TOOL"}
+    row = {"text": "A wok.", "spans": [mark], "votes": {"human": [mark], "ruler": []}}
+    (text,) = read_texts(write_rows(row))
+    wok = (2, 5, "TOOL")
+    assert text.votes == {"generator": [wok], "human": [wok], "ruler": []}
+
+
+@pytest.mark.parametrize(
+    ("votes", "message"),
+    [
+        ([], '"votes" has to be an object'),
+        ({"human": {}}, "spans have to be a list"),
+        ({"human": [{"start": 0, "end": 9, "label": "TOOL"}]}, "spans have to be a"),
+    ],
+)
+def test_votes_that_cannot_be_read(
+    votes: Any, message: str, write_rows: WriteRows
+) -> None:
+    with pytest.raises(InstaNERError, match=rf"rows\.jsonl, line 1: {message}"):
+        list(read_texts(write_rows({"text": "A wok.", "votes": votes})))
+
+
 def test_read_texts_needs_a_text_alone(write_rows: WriteRows) -> None:
     path = write_rows({"text": "A wok."}, name="mine.jsonl")
     assert list(read_texts(path)) == [
-        Text("mine-1", "A wok.", "mine-1", "train", None),
+        Text("mine-1", "A wok.", "mine-1", "train", {}),
     ]
 
 
@@ -72,12 +95,13 @@ def test_read_texts_reads_all_fields(write_rows: WriteRows) -> None:
     spans = [{"start": 2, "end": 5, "label": "EQUIPMENT"}]
     row = {"id": "a", "text": "A wok.", "brief": "b", "split": "test", "spans": spans}
     (text,) = read_texts(write_rows(row))
-    assert text == ("a", "A wok.", "b", "test", [(2, 5, "EQUIPMENT")])
+    marks = {"generator": [(2, 5, "EQUIPMENT")]}
+    assert text == ("a", "A wok.", "b", "test", marks)
 
 
 def test_read_texts_knows_no_marks_from_none(write_rows: WriteRows) -> None:
     (text,) = read_texts(write_rows({"text": "A wok.", "spans": []}))
-    assert text.marks == []
+    assert text.votes == {"generator": []}
 
 
 def test_read_texts_refuses_a_repeated_id(write_rows: WriteRows) -> None:
@@ -115,7 +139,7 @@ def test_read_texts_names_a_wrong_type(
 )
 def test_broken_spans_are_named(write_rows: WriteRows, spans: Any) -> None:
     path = write_rows({"text": "A wok.", "spans": spans})
-    with pytest.raises(InstaNERError, match=r'rows\.jsonl, line 1: "spans" has to'):
+    with pytest.raises(InstaNERError, match=r"rows\.jsonl, line 1: spans have to"):
         list(read_texts(path))
 
 
