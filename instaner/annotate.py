@@ -1,32 +1,48 @@
-"""Texts × teachers × samples → annotated shards."""
+"""Texts × voters → annotated shards."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from spacy.language import Language
 from spacy.tokens import Doc
-from spacy.util import minibatch
-from spacy_llm.pipeline.llm import LLMWrapper
 from tqdm import tqdm
 
-from .asking import STORE, Failures, Model, TooManyFailures
-from .corpus import PROVENANCE, Text, read_texts, write_shards
+from .agreement import Agreement
+from .asking import STORE, Failures, TooManyFailures
+from .corpus import (
+    PROVENANCE,
+    Text,
+    read_texts,
+    read_train_texts,
+    write_shards,
+)
 from .errors import InstaNERError
 from .files import write_whole
-from .llm.store import hash_prompt
-from .pipeline import get_llms, sets_ents
-from .tasks.grounding import Reading, Status
-from .tasks.ner import adopt
-from .vote import Offsets, set_ents, vote
-
-GENERATOR = "generator"  # the voter that stands for the marks of a text's writer
+from .llm.store import Failure
+from .recheck import find_suspects, import_cleanlab
+from .tasks.grounding import Reading
+from .tasks.verify import Case
+from .verify import Verdict, fetch_verdicts, find_cases, get_verdict, make_case, settle
+from .vote import (
+    Candidate,
+    Dispute,
+    Offsets,
+    Policy,
+    Reliability,
+    Remedy,
+    Rule,
+    Standing,
+    get_component,
+    read_policy,
+    set_ents,
+    vote,
+)
+from .voters import Opinions, Teacher
 
 FAILED = "failed.jsonl"
-
-_BATCH = 200  # texts in memory while the answers about them are read
 
 
 @dataclass
@@ -38,6 +54,7 @@ class Summary:
     held_out (int): Texts left out because they are kept for testing.
     unanswered (List[str]): Ids of texts left out because no teacher's answer about them
         can be used.
+    disputed (List[str]): Ids of texts left out because a span in them is disputed.
     failures (Failures): Answers that failed.
     bills (List[Dict[str, Any]]): What the answers took; see asking.Model.make_bill.
     readings (Counter[Tuple[str, str, str]]): Mentions and lines by voter, status and
@@ -45,6 +62,12 @@ class Summary:
     unread (List[Dict[str, str]]): Each mention and line that made no span: the text's
         id, voter, status, surface or line, and label.
     standings (Counter[Tuple[str, str]]): Spans by label and standing.
+    disputes (Counter[str]): Disputed spans by what is disputed.
+    agreement (Agreement): How far the voters agree.
+    asked_again (Counter[str]): Places that were asked about again, by what came of it.
+    rechecked (List[Dict[str, Any]]): Each place that looked like a label error: the
+        text's id, its score, the words, and the spans before, as the student sees it,
+        and after.
     unaccounted (Set[str]): Voters whose task keeps no account of what it cannot read.
     """
 
@@ -52,11 +75,16 @@ class Summary:
     texts: int = 0
     held_out: int = 0
     unanswered: list[str] = field(default_factory=list)
+    disputed: list[str] = field(default_factory=list)
     failures: Failures = field(default_factory=Failures)
     bills: list[dict[str, Any]] = field(default_factory=list)
     readings: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     unread: list[dict[str, str]] = field(default_factory=list)
     standings: Counter[tuple[str, str]] = field(default_factory=Counter)
+    disputes: Counter[str] = field(default_factory=Counter)
+    agreement: Agreement = field(default_factory=Agreement)
+    asked_again: Counter[str] = field(default_factory=Counter)
+    rechecked: list[dict[str, Any]] = field(default_factory=list)
     unaccounted: set[str] = field(default_factory=set)
 
     def add_readings(
@@ -65,24 +93,49 @@ class Summary:
         """Count what became of an answer."""
         if readings is None:
             self.unaccounted.add(voter)
-        for status, surface, label in readings or []:
-            self.readings[voter, status.value, label] += 1
-            if status.is_loss:
-                self.unread.append(
-                    {
-                        "id": text_id,
-                        "voter": voter,
-                        "status": status.value,
-                        "text": surface,
-                        "label": label,
-                    }
-                )
+        for reading in readings or []:
+            status = reading.status.value
+            self.readings[voter, status, reading.label] += 1
+            if reading.status.is_loss:
+                row = {"id": text_id, "voter": voter, "status": status}
+                row.update(text=reading.text, label=reading.label)
+                self.unread.append(row)
+
+    def add_answers(
+        self,
+        text_id: str,
+        readings: Mapping[str, list[Reading] | None],
+        failures: Mapping[str, Failure | None],
+    ) -> None:
+        """Count what became of the answers about a text, by voter."""
+        for voter, read in readings.items():
+            self.add_readings(text_id, voter, read)
+        for voter, failure in failures.items():
+            self.failures.add(text_id, voter, failure)
+
+    def add_candidates(self, candidates: Iterable[Candidate]) -> None:
+        """Count the spans of a text that is kept."""
+        for candidate in candidates:
+            self.standings[candidate.label, candidate.standing.value] += 1
+            if candidate.standing is Standing.DISPUTED and candidate.dispute:
+                self.disputes[candidate.dispute.value] += 1
+
+    @property
+    def disputed_share(self) -> float:
+        """Share of the spans named that stay disputed."""
+        named = sum(self.standings.values())
+        disputed = sum(
+            count
+            for (_, standing), count in self.standings.items()
+            if standing == Standing.DISPUTED.value
+        )
+        return disputed / named if named else 0.0
 
     def to_json(self) -> dict[str, Any]:
         """RETURNS (Dict[str, Any]): The summary as JSON values."""
         keys = ("voter", "status", "label", "count")
         return {
-            **asdict(self),
+            **vars(self),
             "failures": dict(self.failures.count()),
             "readings": [
                 dict(zip(keys, (*key, count), strict=True))
@@ -92,6 +145,8 @@ class Summary:
                 {"label": label, "standing": standing, "count": count}
                 for (label, standing), count in sorted(self.standings.items())
             ],
+            "disputed_share": round(self.disputed_share, 4),
+            "agreement": self.agreement.to_json(),
             "unaccounted": sorted(self.unaccounted),
         }
 
@@ -102,65 +157,63 @@ def annotate(
     output: Path,
     *,
     samples: int = 1,
+    policy: Policy | None = None,
+    recheck: int = 0,
     max_failures: float = 0.05,
     progress: bool = False,
     on_bills: Callable[[list[dict[str, Any]]], object] = lambda bills: None,
 ) -> Summary:
-    """Have a teacher annotate texts, let its samples and the marks of the texts'
-    writer vote, and write the docs to shards: trusted spans are entities, disputed
-    ones missing annotation, and who voted what is in user_data["instaner"]. Answers are
-    kept in the store of the teacher's config, else in responses.db beside the output:
-    after a crash, or an error, a second run asks only for the others.
+    """Have a teacher annotate texts, let all who name spans vote, and write the docs to
+    shards: trusted spans are entities, disputed ones missing annotation, unless the
+    policy says otherwise. Each voter's spans are in doc.spans, and how each span came
+    about is in user_data["instaner"]. Answers are kept in
+    the store of the teacher's config, else in responses.db beside the output: after a
+    crash, or an error, a second run asks only for the others.
 
-    nlp (Language): Pipeline with one or more llm components that set entities.
+    nlp (Language): Pipeline with one or more llm components that set entities. Its
+        other components that do, such as an entity_ruler or an older student, vote too.
     texts (Path): JSONL of texts; see corpus.read_texts.
     output (Path): Folder for the shards, and for failed.jsonl, if an answer failed.
     samples (int): Number of answers to ask each llm component for.
+    policy (Optional[Policy]): How votes are counted. None: as section [vote] of the
+        pipeline's config says.
+    recheck (int): At how many places at most to ask again where a student, trained on
+        the rest, disagrees with what came out (see recheck.find_suspects).
     max_failures (float): Share of the answers that may fail, between 0 and 1.
     progress (bool): Show progress bars.
     on_bills (Callable[[List[Dict[str, Any]]], object]): Called with what the answers
         took when all are asked for, also if the run ends in an error.
     RETURNS (Summary): What came of it.
-    RAISES (InstaNERError): When the teacher cannot answer, too many answers fail, or no
-        text is annotated.
+    RAISES (InstaNERError): When the teacher cannot answer, too many answers fail, no
+        text is annotated, or [vote] is wrong.
     """
-    teacher = Teacher(nlp, store=output.with_name(STORE))
-    voters = [f"{m.name}/{k}" for m in teacher.models for k in range(samples)]
-    summary = Summary(voters)
-    count = sum(1 for _ in _hold_out(read_texts(texts), summary))
+    if policy is None:
+        policy = read_policy(nlp.config.get("vote", {}))
+    if recheck:
+        import_cleanlab()  # before anything is paid for
+    teacher = Teacher(nlp, samples=samples, store=output.with_name(STORE))
+    run = _Run(teacher, policy, texts, progress)
+    summary = run.summary
     try:
         with write_whole(output, holds=["*.spacy", FAILED]) as part:
             try:
-                for model in teacher.models:
-                    with tqdm(
-                        total=count * samples,
-                        desc=f"Asking {model.name}",
-                        unit="answer",
-                        disable=not progress,
-                    ) as bar:
-                        docs = teacher.make_docs(texts)
-                        model.fetch(docs, samples=samples, on_answer=bar.update)
+                run.fetch()
+                docs = run.decide()
+                if recheck:
+                    docs = run.recheck(list(docs), recheck)
+                write_shards(docs, part)
             finally:
                 summary.bills = [b for m in teacher.models if (b := m.make_bill())]
                 on_bills(summary.bills)
-            write_shards(
-                tqdm(
-                    _annotate(teacher, texts, samples, summary),
-                    total=count,
-                    desc="Reading",
-                    unit="text",
-                    disable=not progress,
-                ),
-                part,
-            )
             summary.failures.check(max_failures, output / FAILED)
             summary.failures.check_some(output / FAILED)
             if not summary.texts:
                 raise InstaNERError(
-                    f"None of the {count + summary.held_out} texts in {texts} was "
+                    f"None of the {run.count + summary.held_out} texts in {texts} was "
                     f"annotated ({summary.held_out} are kept for testing, to "
-                    f"{len(summary.unanswered)} no answer could be read). Give texts, "
-                    "and check the teacher's answers."
+                    f"{len(summary.unanswered)} no answer could be read, "
+                    f"{len(summary.disputed)} have a disputed span). Give texts, and "
+                    "check the teacher's answers."
                 )
             if summary.failures.rows:
                 summary.failures.write(part / FAILED)
@@ -170,122 +223,206 @@ def annotate(
     return summary
 
 
-class Teacher:
-    """The llm components of a pipeline that set entities.
+class _Run:
+    """One annotation: the answers are fetched, then read as often as it takes."""
 
-    nlp (Language): The pipeline.
-    store (Path): Store for the answers of models that have none.
-    models (List[Model]): The components' models, in order.
-    """
+    def __init__(
+        self, teacher: Teacher, policy: Policy, texts: Path, progress: bool
+    ) -> None:
+        self.teacher = teacher
+        self.policy = policy
+        self.texts = texts
+        self.summary = Summary(list(teacher.voters))
+        self.count = 0
+        for text in read_texts(texts):
+            held_out = text.split == "test"
+            self.summary.held_out += held_out
+            self.count += not held_out
+            names = [name for name in text.votes if name not in self.summary.voters]
+            self.summary.voters += [] if held_out else names
+        self._progress = progress
+        self._reliability = Reliability() if policy.rule is Rule.ESTIMATED else None
+        _check_voters(policy, self.summary.voters)
 
-    def __init__(self, nlp: Language, *, store: Path) -> None:
-        self.nlp = nlp
-        self.models = [
-            Model(nlp, name, llm, store=store)
-            for name, llm in get_llms(nlp)
-            if sets_ents(adopt(llm.task), nlp)
-        ]
-        if not self.models:
-            raise InstaNERError(
-                "No llm component of the teacher sets entities, so none can annotate."
+    def fetch(self) -> None:
+        """Ask all models about all texts."""
+        for model in self.teacher.models:
+            total = self.count * self.teacher.samples
+            with self._bar(total, f"Asking {model.name}", "answer") as bar:
+                docs = self.teacher.make_docs(self._read_texts())
+                model.fetch(docs, samples=self.teacher.samples, on_answer=bar.update)
+
+    def decide(self) -> Iterator[Doc]:
+        """YIELDS (Doc): Annotated docs, in the order of the texts."""
+        if self._reliability is not None:
+            for opinions in self._read_opinions("Weighing"):
+                self._reliability.add(opinions.ballots)
+            self._reliability.fit()
+        if self.policy.disputed is Remedy.ASK:
+            fetch_verdicts(
+                self.teacher.models,
+                lambda: (
+                    case
+                    for opinions in self._read_opinions("Asking again")
+                    for case in self._vote(opinions)[1]
+                ),
             )
-        # What comes before the first of them, other llm components aside.
-        place = nlp.pipe_names.index(self.models[0].name)
-        self._before = [
-            pipe for _, pipe in nlp.pipeline[:place] if not isinstance(pipe, LLMWrapper)
-        ]
-
-    def make_docs(self, texts: Path) -> Iterator[tuple[str, Doc]]:
-        """Make the docs that are asked about.
-
-        texts (Path): JSONL of texts; those kept for testing are left out.
-        YIELDS (Tuple[str, Doc]): Names, for messages, and docs.
-        """
-        for text in _hold_out(read_texts(texts), Summary()):
-            yield self.make_doc(text)
-
-    def make_doc(self, text: Text) -> tuple[str, Doc]:
-        """RETURNS (Tuple[str, Doc]): A text's name, for messages, and its doc."""
-        doc = self.nlp.make_doc(text.text)
-        for pipe in self._before:
-            doc = pipe(doc)
-        return f"Text {text.id}", doc
-
-
-def _hold_out(texts: Iterable[Text], summary: Summary) -> Iterator[Text]:
-    for text in texts:
-        if text.split == "test":
-            summary.held_out += 1
-        else:
-            yield text
-
-
-def _annotate(
-    teacher: Teacher, texts: Path, samples: int, summary: Summary
-) -> Iterator[Doc]:
-    nlp = teacher.nlp
-    for batch in minibatch(_hold_out(read_texts(texts), Summary()), _BATCH):
-        ballots: list[dict[str, list[Offsets]]] = [{} for _ in batch]
-        keys: list[dict[str, list[str]]] = [{} for _ in batch]
-        for text, ballot in zip(batch, ballots, strict=True):
-            if text.marks is not None:
-                doc = nlp.make_doc(text.text)
-                ballot[GENERATOR], readings = _ground_marks(doc, text.marks)
-                summary.add_readings(text.id, GENERATOR, readings)
-        for model in teacher.models:
-            for sample in range(samples):
-                voter = f"{model.name}/{sample}"
-                answers = model.read(map(teacher.make_doc, batch), sample=sample)
-                for number, (doc, prompts, read, failure) in enumerate(answers):
-                    text_id = batch[number].id
-                    keys[number][voter] = [hash_prompt(prompt) for prompt in prompts]
-                    summary.add_readings(text_id, voter, read)
-                    summary.failures.add(text_id, voter, failure)
-                    if failure is None:
-                        ballots[number][voter] = [
-                            (ent.start_char, ent.end_char, ent.label_)
-                            for ent in doc.ents
-                        ]
-        for text, ballot, key in zip(batch, ballots, keys, strict=True):
-            if not any(voter != GENERATOR for voter in ballot):
-                summary.unanswered.append(text.id)
+        for opinions in self._read_opinions("Reading"):
+            text, doc = opinions.text, opinions.doc
+            self.summary.add_answers(text.id, opinions.readings, opinions.failures)
+            self.summary.agreement.add(doc, opinions.ballots)
+            if not _has_answer(opinions, self.policy):
+                self.summary.unanswered.append(text.id)
                 continue
-            summary.texts += 1
-            doc = nlp.make_doc(text.text)
-            candidates = vote(ballot)
-            set_ents(doc, candidates)
-            for candidate in candidates:
-                summary.standings[candidate.label, candidate.standing.value] += 1
-            doc.user_data[PROVENANCE] = {
-                "id": text.id,
-                "brief": text.brief,
-                "voters": list(ballot),
-                "prompts": key,
-                "spans": [
-                    {
-                        **c._asdict(),
-                        "voters": list(c.voters),
-                        "standing": c.standing.value,
-                    }
-                    for c in candidates
-                ],
-            }
+            candidates, cases = self._vote(opinions)
+            if self.policy.disputed is Remedy.ASK:
+                for case in cases:
+                    verdict = self._get_verdict(text.id, doc, case)
+                    candidates = settle(candidates, case, verdict)
+            elif self.policy.disputed is Remedy.TEXT and cases:
+                self.summary.disputed.append(text.id)
+                continue
+            self.summary.texts += 1
+            self.summary.add_candidates(candidates)
+            _set_opinions(opinions)
+            _set_candidates(doc, candidates, opinions.ballots)
             yield doc
 
+    def recheck(self, docs: list[Doc], number: int) -> Iterator[Doc]:
+        """Ask again where a student that was trained on the other texts disagrees.
 
-def _ground_marks(
-    doc: Doc, marks: Iterable[Offsets]
-) -> tuple[list[Offsets], list[Reading]]:
-    spans: list[Offsets] = []
-    readings = []
-    for start, end, label in sorted(marks):
-        surface = doc.text[start:end]
-        if doc.char_span(start, end) is None or surface != surface.strip():
-            status = Status.OFF_TOKEN  # white space at an edge is no part of a name
-        elif spans and spans[-1][1] > start:
-            status = Status.OVERLAP
-        else:
-            status = Status.EXACT
-            spans.append((start, end, label))
-        readings.append(Reading(status, surface, label))
-    return spans, readings
+        docs (List[Doc]): Annotated docs.
+        number (int): At how many places at most, the worst first.
+        YIELDS (Doc): The docs, as the answers changed them.
+        """
+        suspects = find_suspects(docs, progress=self._progress)[:number]
+        cases = [make_case(docs[s.doc].text, s) for s in suspects]
+        fetch_verdicts(
+            self.teacher.models,
+            lambda: tqdm(
+                cases, desc="Asking again", unit="place", disable=not self._progress
+            ),
+        )
+        for suspect, case in zip(suspects, cases, strict=True):
+            doc = docs[suspect.doc]
+            text_id = doc.user_data[PROVENANCE]["id"]
+            verdict = self._get_verdict(text_id, doc, case)
+            candidates, ballots = _get_candidates(doc)
+            _set_candidates(doc, settle(candidates, case, verdict), ballots)
+            after = None if verdict.spans is None else _show(doc, verdict.spans)
+            self.summary.rechecked.append(
+                {
+                    "id": text_id,
+                    "score": round(suspect.score, 4),
+                    "text": doc.text[suspect.start : suspect.end],
+                    "before": _show(doc, suspect.given),
+                    "predicted": _show(doc, suspect.predicted),
+                    "after": after,
+                }
+            )
+        self.summary.standings.clear()
+        self.summary.disputes.clear()
+        for doc in docs:
+            self.summary.add_candidates(_get_candidates(doc)[0])
+            yield doc
+
+    def _read_texts(self) -> Iterator[Text]:
+        return read_train_texts(self.texts)
+
+    def _read_opinions(self, description: str) -> Iterator[Opinions]:
+        with self._bar(self.count, description, "text") as bar:
+            for opinions in self.teacher.read(self._read_texts()):
+                yield opinions
+                bar.update()
+
+    def _vote(self, opinions: Opinions) -> tuple[list[Candidate], list[Case]]:
+        ballots = opinions.ballots
+        candidates = vote(ballots, self.policy, self._reliability)
+        return candidates, find_cases(opinions.text.text, candidates, ballots)
+
+    def _get_verdict(self, text_id: str, doc: Doc, case: Case) -> Verdict:
+        verdict = get_verdict(self.teacher.models, doc, case)
+        self.summary.add_answers(text_id, verdict.readings, verdict.failures)
+        outcome = "entity" if verdict.spans else "no entity"
+        self.summary.asked_again["undecided" if verdict.spans is None else outcome] += 1
+        return verdict
+
+    def _bar(self, total: int, description: str, unit: str) -> Any:
+        return tqdm(
+            total=total, desc=description, unit=unit, disable=not self._progress
+        )
+
+
+def _check_voters(policy: Policy, voters: Iterable[str]) -> None:
+    known = {name for voter in voters for name in (voter, get_component(voter))}
+    for name in policy.weights:
+        if name not in known:
+            raise InstaNERError(
+                f'[vote] weights: there is no voter "{name}". The voters are '
+                f"{', '.join(sorted(known))}."
+            )
+
+
+def _has_answer(opinions: Opinions, policy: Policy) -> bool:
+    # A text that only its writer, or a ruler, has an opinion on was not annotated.
+    return any(v in opinions.prompts or v in policy.decisive for v in opinions.ballots)
+
+
+def _set_opinions(opinions: Opinions) -> None:
+    doc = opinions.doc
+    for voter, ballot in opinions.ballots.items():
+        spans = [doc.char_span(*span) for span in ballot]
+        doc.spans[voter] = [span for span in spans if span is not None]
+    doc.user_data[PROVENANCE] = {
+        "id": opinions.text.id,
+        "brief": opinions.text.brief,
+        "voters": list(opinions.ballots),
+        "prompts": opinions.prompts,
+    }
+
+
+def _set_candidates(
+    doc: Doc,
+    candidates: list[Candidate],
+    ballots: Mapping[str, Mapping[Offsets, str]],
+) -> None:
+    """Set entities, and say of each span who voted for it, and how it was found."""
+    set_ents(doc, candidates)
+    doc.user_data[PROVENANCE]["spans"] = [
+        {
+            "start": c.start,
+            "end": c.end,
+            "label": c.label,
+            "votes": {v: ballots.get(v, {}).get(c[:3], "") for v in c.voters},
+            "standing": c.standing.value,
+            "score": c.score,
+            "dispute": c.dispute.value if c.dispute else None,
+        }
+        for c in candidates
+    ]
+
+
+def _get_candidates(
+    doc: Doc,
+) -> tuple[list[Candidate], dict[str, dict[Offsets, str]]]:
+    """What _set_candidates has set."""
+    candidates = []
+    ballots: dict[str, dict[Offsets, str]] = {}
+    for row in doc.user_data[PROVENANCE]["spans"]:
+        span = (row["start"], row["end"], row["label"])
+        for voter, status in row["votes"].items():
+            ballots.setdefault(voter, {})[span] = status
+        candidates.append(
+            Candidate(
+                *span,
+                voters=tuple(row["votes"]),
+                standing=Standing(row["standing"]),
+                score=row["score"],
+                dispute=Dispute(row["dispute"]) if row["dispute"] else None,
+            )
+        )
+    return candidates, ballots
+
+
+def _show(doc: Doc, spans: Iterable[Offsets]) -> list[dict[str, str]]:
+    return [{"text": doc.text[s:e], "label": label} for s, e, label in spans]

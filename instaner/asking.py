@@ -201,14 +201,26 @@ class Model:
         on_answer (Callable[[], object]): Called for each answer, a shard's too.
         RAISES (InstaNERError): If nothing more can be asked.
         """
+        prompts = (p for q in self.make_questions(docs) for p in q.prompts)
+        self.fetch_prompts(prompts, samples=samples, on_answer=on_answer)
+
+    def fetch_prompts(
+        self,
+        prompts: Iterable[str],
+        *,
+        samples: int = 1,
+        on_answer: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Ask prompts that need not be the task's, unless the answer is stored.
+
+        prompts (Iterable[str]): The prompts.
+        samples (int): How many answers to each.
+        on_answer (Callable[[], object]): Called for each answer.
+        RAISES (InstaNERError): If nothing more can be asked.
+        """
         if isinstance(self.source, Replay):
             return
-        requests = (
-            (prompt, sample)
-            for question in self.make_questions(docs)
-            for prompt in question.prompts
-            for sample in range(samples)
-        )
+        requests = ((prompt, k) for prompt in prompts for k in range(samples))
         self.source.fetch(requests, on_answer=on_answer)
 
     def read(
@@ -301,10 +313,13 @@ class Foreign:
         self, requests: Iterable[tuple[str, int]], *, on_answer: Callable[[], object]
     ) -> None:
         """Ask for what is not stored; see Chat.fetch."""
-        self._failures.clear()
+        stale = set(self._failures)  # asked for anew, if asked for
         failed_in_a_row = 0
         for prompt, sample in requests:
             request = self.make_request(prompt, sample)
+            if request.key in stale:
+                stale.remove(request.key)
+                self._failures.pop(request.key, None)
             if self.store.get(request.key) is not None:
                 self.recalled["answers"] += 1
             elif request.key not in self._failures:

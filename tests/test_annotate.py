@@ -1,3 +1,4 @@
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from instaner.errors import InstaNERError
 from instaner.generate import generate
 from instaner.llm.store import hash_prompt
 from instaner.pipeline import get_llms, load_teacher
+from instaner.vote import Policy, Remedy, Rule
 
 from .conftest import LABELS, ROOT, MakeTeacher, WriteRows
 from .server import ChatServer, Faulty, complete, reply
@@ -81,7 +83,8 @@ def test_every_llm_component_votes(
     nlp = make_teacher({_TEXT: _WOK}, names=("a", "b"))
     summary, (doc,) = _annotate(nlp, write_rows({"text": _TEXT}))
     assert summary.voters == ["a/0", "b/0"]
-    assert _get_provenance(doc)["spans"][0]["voters"] == ["a/0", "b/0"]
+    votes = _get_provenance(doc)["spans"][0]["votes"]
+    assert votes == {"a/0": "exact", "b/0": "exact"}
 
 
 def test_marks_of_the_writer_vote(
@@ -165,7 +168,7 @@ def test_what_made_no_span_is_listed(
 def test_answers_of_spacy_llms_task_are_accounted_for(
     make_teacher: MakeTeacher, write_rows: WriteRows
 ) -> None:
-    nlp = make_teacher({_TEXT: f"{_WOK}\nSure!"}, task="spacy.NER.v3")
+    nlp = make_teacher({_TEXT: f"{_WOK}\n2. something"}, task="spacy.NER.v3")
     summary, _ = _annotate(nlp, write_rows({"text": _TEXT}))
     assert summary.readings["llm/0", "unreadable", ""] == 1
     assert summary.unaccounted == set()
@@ -209,8 +212,122 @@ def test_doc_says_where_it_comes_from(
         "brief": "b",
         "voters": ["llm/0"],
         "prompts": {"llm/0": [hash_prompt(prompt) for prompt in prompts]},
-        "spans": [{**_MARK, "voters": ["llm/0"], "standing": "trusted"}],
+        "spans": [
+            {
+                **_MARK,
+                "votes": {"llm/0": "exact"},
+                "standing": "trusted",
+                "score": 1.0,
+                "dispute": None,
+            }
+        ],
     }
+
+
+def test_spans_of_each_voter_stay(
+    make_teacher: MakeTeacher, write_rows: WriteRows
+) -> None:
+    nlp = make_teacher({_TEXT: [f"{_WOK}\n{_RAMEN}", "No entities"]})
+    _, (doc,) = _annotate(nlp, write_rows({"text": _TEXT, "spans": [_MARK]}), samples=2)
+    spans = {v: [(s.text, s.label_) for s in group] for v, group in doc.spans.items()}
+    assert spans == {
+        "generator": [("wok", "EQUIPMENT")],
+        "llm/0": [("wok", "EQUIPMENT"), ("ramen", "DISH")],
+        "llm/1": [],
+    }
+
+
+def test_dispute_is_kept_and_counted(
+    make_teacher: MakeTeacher, write_rows: WriteRows
+) -> None:
+    nlp = make_teacher({_TEXT: [_WOK, "1. wok | True | DISH | food"]})
+    summary, (doc,) = _annotate(nlp, write_rows({"text": _TEXT}), samples=2)
+    spans = _get_provenance(doc)["spans"]
+    assert [(s["standing"], s["dispute"], s["score"]) for s in spans] == [
+        ("disputed", "label", 0.5),
+        ("disputed", "label", 0.5),
+    ]
+    assert summary.disputes == {"label": 2}
+    assert summary.disputed_share == 1
+
+
+def test_policy_is_in_the_config(
+    make_teacher: MakeTeacher, write_rows: WriteRows
+) -> None:
+    nlp = make_teacher({_TEXT: [_WOK, _WOK, "No entities"]})
+    nlp.config = {**nlp.config, "vote": {"rule": "majority"}}
+    _, (doc,) = _annotate(nlp, write_rows({"text": _TEXT}), samples=3)
+    assert _get_ents(doc) == [("wok", "EQUIPMENT")]
+
+
+def test_default_is_missing_annotation_unless_all_agree(
+    make_teacher: MakeTeacher, write_rows: WriteRows
+) -> None:
+    nlp = make_teacher({_TEXT: [_WOK, _WOK, "No entities"]})
+    _, (doc,) = _annotate(nlp, write_rows({"text": _TEXT}), samples=3)
+    assert (_get_ents(doc), _get_missing(doc)) == ([], ["wok"])
+
+
+def test_weight_of_a_voter_that_is_not_there_is_an_error(
+    make_teacher: MakeTeacher, write_rows: WriteRows
+) -> None:
+    policy = Policy(Rule.MAJORITY, weights={"ruler": 2})
+    message = 'no voter "ruler". The voters are generator, llm, llm/0'
+    rows = write_rows({"text": _TEXT, "spans": []})
+    with pytest.raises(InstaNERError, match=message):
+        _annotate(make_teacher({_TEXT: _WOK}), rows, policy=policy)
+    assert not rows.with_name("annotated").exists()
+
+
+def test_people_decide(make_teacher: MakeTeacher, write_rows: WriteRows) -> None:
+    nlp = make_teacher({_TEXT: f"{_WOK}\n{_RAMEN}"})
+    rows = write_rows({"text": _TEXT, "votes": {"human": [_MARK]}})
+    _, (doc,) = _annotate(nlp, rows)
+    assert (_get_ents(doc), _get_missing(doc)) == ([("wok", "EQUIPMENT")], [])
+
+
+def test_people_need_no_answer(
+    make_teacher: MakeTeacher, write_rows: WriteRows
+) -> None:
+    nlp = make_teacher({_TEXT: "", "Other": "None"})
+    rows = write_rows({"text": _TEXT, "votes": {"human": [_MARK]}}, {"text": "Other"})
+    _, docs = _annotate(nlp, rows)
+    assert [_get_ents(doc) for doc in docs] == [[("wok", "EQUIPMENT")], []]
+
+
+def test_text_with_a_dispute_can_be_left_out(
+    make_teacher: MakeTeacher, write_rows: WriteRows
+) -> None:
+    nlp = make_teacher({_TEXT: [_WOK, "None"], "Other": ["No entities"] * 2})
+    rows = write_rows({"id": "x", "text": _TEXT}, {"text": "Other"})
+    policy = Policy(disputed=Remedy.TEXT)
+    summary, docs = _annotate(nlp, rows, samples=2, policy=policy)
+    assert (summary.disputed, [doc.text for doc in docs]) == (["x"], ["Other"])
+
+
+def test_weights_can_be_estimated(
+    make_teacher: MakeTeacher, write_rows: WriteRows
+) -> None:
+    texts = [f"Wok number {n}." for n in range(20)]
+    answers = [[_WOK, _WOK if n else "None"] for n in range(20)]
+    nlp = make_teacher(dict(zip(texts, answers, strict=True)))
+    rows = write_rows(*({"text": text} for text in texts))
+    policy = Policy(Rule.ESTIMATED, trust=0.5)
+    _, docs = _annotate(nlp, rows, samples=2, policy=policy)
+    (span,) = _get_provenance(docs[0])["spans"]
+    assert 0 < span["score"] < 1
+    assert _get_provenance(docs[1])["spans"][0]["score"] > span["score"]
+
+
+def test_agreement_is_measured(
+    make_teacher: MakeTeacher, write_rows: WriteRows
+) -> None:
+    nlp = make_teacher({_TEXT: [f"{_WOK}\n{_RAMEN}", _WOK]})
+    summary, _ = _annotate(nlp, write_rows({"text": _TEXT}), samples=2)
+    agreement = summary.to_json()["agreement"]
+    assert agreement["f1"] == pytest.approx(2 / 3, abs=1e-4)
+    assert 0 < agreement["alpha"] < 1
+    assert agreement["pairs"] == [{"voters": ["llm/0", "llm/1"], "f1": 0.6667}]
 
 
 def test_components_before_the_teacher_run(
@@ -291,8 +408,7 @@ def test_preface_does_not_make_an_answer_unreadable(
     summary = annotate(
         make_teacher({text: answer}), write_rows({"text": text}), tmp_path / "out"
     )
-    assert summary.texts == 1
-    assert [row["status"] for row in summary.unread] == ["unreadable"]
+    assert (summary.texts, summary.unread) == (1, [])
 
 
 def test_mark_on_white_space_is_no_vote(
@@ -338,13 +454,13 @@ def test_failures_are_listed(make_teacher: MakeTeacher, write_rows: WriteRows) -
     assert len(docs) == 2
     assert summary.to_json()["failures"] == {"unreadable answer": 1, "empty answer": 1}
     assert list(srsly.read_jsonl(rows.with_name("annotated") / FAILED)) == [
-        {"id": "y", "voter": "llm/0", "reason": "empty answer", "detail": ""},
         {
             "id": "x",
             "voter": "llm/1",
             "reason": "unreadable answer",
             "detail": "I am sorry.",
         },
+        {"id": "y", "voter": "llm/0", "reason": "empty answer", "detail": ""},
     ]
 
 
@@ -492,3 +608,155 @@ def test_list_of_failures_is_there_when_all_fail(
         _annotate(make_teacher({_TEXT: "I am sorry."}), rows)
     (row,) = srsly.read_jsonl(rows.with_name("annotated") / FAILED)
     assert row["reason"] == "unreadable answer"
+
+
+_ASK = Policy(disputed=Remedy.ASK)
+_AGAIN = "You check how a text was annotated"
+
+
+def _behave(samples: list[str], again: str) -> Any:
+    """The samples about a text differ; the answer to the second question is given."""
+    count = iter(range(1000))
+
+    def answer(body: dict[str, Any]) -> Any:
+        if body["messages"][0]["content"].startswith(_AGAIN):
+            return complete(again)
+        return complete(samples[next(count) % len(samples)])
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("again", "ents", "missing", "outcome"),
+    [
+        ("1", [("wok", "EQUIPMENT")], [], "entity"),
+        ("2", [], [], "no entity"),
+        ("is full | DISH", [("is full", "DISH")], [], "entity"),
+        ("I cannot say.", [], ["wok"], "undecided"),
+        ("", [], ["wok"], "undecided"),
+    ],
+)
+def test_teacher_is_asked_again(
+    chat_server: ChatServer,
+    write_rows: WriteRows,
+    again: str,
+    ents: list[tuple[str, str]],
+    missing: list[str],
+    outcome: str,
+) -> None:
+    text = "My wok is full."
+    again = again.replace("is full", "wok is")
+    chat_server.behave = _behave([_WOK, "No entities"], again)
+    nlp = _make_live(chat_server, max_concurrency=1)
+    rows = write_rows({"id": "x", "text": text})
+    summary, (doc,) = _annotate(nlp, rows, samples=2, policy=_ASK)
+    ents = [(surface.replace("is full", "wok is"), label) for surface, label in ents]
+    assert (_get_ents(doc), _get_missing(doc)) == (ents, missing)
+    assert summary.asked_again == {outcome: 1}
+    assert len(chat_server.requests) == 3
+    if outcome == "entity":
+        votes = [s["votes"] for s in _get_provenance(doc)["spans"] if s["score"]]
+        assert any("llm/again" in vote for vote in votes)
+
+
+def test_answer_to_the_second_question_that_cannot_be_used_is_listed(
+    chat_server: ChatServer, write_rows: WriteRows
+) -> None:
+    rows = write_rows({"id": "x", "text": _TEXT})
+    for again, wanted in (("", "empty answer"), ("Well.", "unreadable")):
+        chat_server.behave = _behave([_WOK, "No entities"], again)
+        nlp = _make_live(chat_server, max_concurrency=1, params={"seed": len(again)})
+        summary, _ = _annotate(nlp, rows, samples=2, policy=_ASK)
+        listed = [(r["voter"], r["reason"]) for r in summary.failures.rows]
+        listed += [(r["voter"], r["status"]) for r in summary.unread]
+        assert listed == [("llm/again", wanted)]
+
+
+def test_only_disputed_places_are_asked_about_again(
+    chat_server: ChatServer, write_rows: WriteRows
+) -> None:
+    chat_server.behave = _behave([f"{_WOK}\n{_RAMEN}", _WOK], "1")
+    nlp = _make_live(chat_server, max_concurrency=1)
+    rows = write_rows({"text": _TEXT})
+    _, (doc,) = _annotate(nlp, rows, samples=2, policy=_ASK)
+    messages = [body["messages"] for _, _, body in chat_server.requests]
+    (again,) = [m for m in messages if m[0]["content"].startswith(_AGAIN)]
+    assert "full of [[ramen]]." in again[-1]["content"]
+    assert _get_ents(doc) == [("wok", "EQUIPMENT"), ("ramen", "DISH")]
+
+
+def test_second_question_is_asked_once(
+    chat_server: ChatServer, write_rows: WriteRows
+) -> None:
+    chat_server.behave = _behave([_WOK, "No entities"], "1")
+    rows = write_rows({"text": _TEXT})
+    written = []
+    for _ in range(2):
+        nlp = _make_live(chat_server, max_concurrency=1)
+        _annotate(nlp, rows, samples=2, policy=_ASK)
+        written.append(_read_shards(rows.with_name("annotated")))
+    assert len(chat_server.requests) == 3
+    assert written[0] == written[1]
+
+
+def test_failed_answers_stay_failed_when_the_teacher_is_asked_again(
+    chat_server: ChatServer, write_rows: WriteRows
+) -> None:
+    def answer(body: dict[str, Any]) -> Any:
+        content = body["messages"][-1]["content"]
+        if body["messages"][0]["content"].startswith(_AGAIN):
+            return complete("1")
+        return reply(500, {}) if "Wok 3" in content else complete(_WOK)
+
+    chat_server.behave = answer
+    rows = write_rows(
+        *({"id": f"{n}", "text": f"Wok {n}.", "spans": []} for n in range(6))
+    )
+    summary, docs = _annotate(_make_live(chat_server), rows, policy=_ASK)
+    assert (len(docs), summary.unanswered) == (5, ["3"])
+    assert summary.asked_again == {"entity": 5}
+    assert len(summary.failures.rows) == 1
+
+
+_NAMES = "Ann Bob Cem Dora Eve Finn Gina Hugo Ines Jan Kim Leo Mia Nils Ola Pam".split()
+
+
+def test_suspected_label_errors_are_asked_about(
+    chat_server: ChatServer, write_rows: WriteRows
+) -> None:
+    texts = [f"{name} fries {n} eggs in a wok." for name in _NAMES for n in range(8)]
+    wrong = texts[50]
+
+    def answer(body: dict[str, Any]) -> Any:
+        content = body["messages"][-1]["content"]
+        if "[[wok]]" in content:  # in the wrong text alone is the student right
+            reading = '"wok" is EQUIPMENT'
+            (line,) = [row for row in content.splitlines() if reading in row]
+            return complete(line[0])
+        if "[[" in content:
+            return complete("1")
+        return complete(_WOK.replace("EQUIPMENT", "DISH") if wrong in content else _WOK)
+
+    chat_server.behave = answer
+    rows = write_rows(*({"id": t, "text": t} for t in texts))
+    summary, docs = _annotate(_make_live(chat_server), rows, recheck=3)
+    first = summary.rechecked[0]
+    assert (first["id"], first["text"]) == (wrong, "wok")
+    assert first["before"] == [{"text": "wok", "label": "DISH"}]
+    assert first["after"] == [{"text": "wok", "label": "EQUIPMENT"}]
+    assert len(summary.rechecked) <= 3
+    assert {tuple(_get_ents(doc)) for doc in docs} == {(("wok", "EQUIPMENT"),)}
+    assert summary.standings["EQUIPMENT", "trusted"] == len(texts)
+    (doc,) = [doc for doc in docs if doc.text == wrong]
+    spans = {s["label"]: s for s in _get_provenance(doc)["spans"]}
+    assert spans["DISH"]["standing"] == "dropped"
+    assert spans["EQUIPMENT"]["votes"] == {"llm/again": ""}
+
+
+def test_missing_cleanlab_is_said_before_anything_is_asked(
+    chat_server: ChatServer, write_rows: WriteRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cleanlab.count", None)
+    with pytest.raises(InstaNERError, match="pip install"):
+        _annotate(_make_live(chat_server), _number(write_rows, 3), recheck=1)
+    assert chat_server.requests == []

@@ -1,5 +1,7 @@
 import time
 from collections import Counter
+from collections.abc import Iterable
+from enum import Enum
 from pathlib import Path
 
 import typer
@@ -24,6 +26,11 @@ from ._util import (
     show_progress,
 )
 
+RECHECK_HELP = (
+    "Places at which to ask again, the worst first, where a student trained on the "
+    "other texts disagrees"
+)
+
 
 @one_line_errors
 def annotate_cli(
@@ -32,11 +39,12 @@ def annotate_cli(
     texts: Path = Arg(..., help="JSONL of texts: text, and id, brief, spans"),
     output: Path = Arg(..., help="Folder for annotated DocBin shards"),
     samples: int = Opt(1, min=1, help="Answers to ask each llm component for"),
+    recheck: int = Opt(0, min=0, help=RECHECK_HELP),
     llm: str | None = Opt(None, help="Model to ask instead of the config's"),
     max_failures: float = Opt(0.05, min=0, max=1, help=MAX_FAILURES_HELP),
     code: Path | None = Opt(None, "--code", "-c", help=CODE_HELP),
 ) -> None:
-    """Have a teacher annotate texts, and let its answers vote."""
+    """Have a teacher annotate texts, and let all who name spans vote."""
     import_code(code)
     start = time.perf_counter()
     overrides = get_overrides(ctx)
@@ -46,6 +54,7 @@ def annotate_cli(
         texts,
         output,
         samples=samples,
+        recheck=recheck,
         max_failures=max_failures,
         progress=show_progress(),
         on_bills=print_bills,
@@ -54,6 +63,7 @@ def annotate_cli(
         output,
         **summary.to_json(),
         samples=samples,
+        recheck=recheck,
         config=find_config(str(config)),
         overrides=overrides,
         llm=llm,
@@ -67,28 +77,42 @@ def _print_summary(summary: Summary, output: Path, meta: Path) -> None:
     print_failures(summary.failures, output / FAILED)
     if summary.held_out:
         msg.text(f"{summary.held_out} texts were left out: they are kept for testing")
-    counts: Counter[tuple[str, str]] = Counter()
-    for (voter, status, _), count in summary.readings.items():
-        counts[voter, status] += count
-    statuses = [
-        s.value for s in Status if any((v, s.value) in counts for v, _ in counts)
+    if summary.disputed:
+        msg.text(
+            f"{len(summary.disputed)} texts were left out: a span in them is disputed"
+        )
+    msg.text("What was named, by whom, and how it was found in the texts:")
+    readings = [((v, s), n) for (v, s, _), n in summary.readings.items()]
+    _print_counts("voter", readings, Status)
+    labels = {label for label, _ in summary.standings}
+    named = [
+        ((label if label in labels else "(other)", status), count)
+        for (_, status, label), count in summary.readings.items()
+        if status != Status.NO_ENTITY.value
     ]
-    voters = sorted({voter for voter, _ in counts})
-    msg.text("What the voters named, and how it was found in the texts:")
-    msg.table(
-        [(v, *(str(counts[v, status]) for status in statuses)) for v in voters],
-        header=("voter", *statuses),
-        divider=True,
-    )
-    labels = sorted({label for label, _ in summary.standings})
-    msg.table(
-        [
-            (label, *(str(summary.standings[label, s.value]) for s in Standing))
-            for label in labels
-        ],
-        header=("label", *(standing.value for standing in Standing)),
-        divider=True,
-    )
+    _print_counts("label", named, Status)
+    agreement = summary.agreement.to_json()
+    if agreement["f1"] is not None:
+        alpha = agreement["alpha"]
+        msg.text(
+            f"Agreement of the voters: F1 {agreement['f1']:.3f}, Krippendorff's alpha "
+            + ("unknown" if alpha is None else f"{alpha:.3f}")
+        )
+    msg.text("What their votes are worth, in spans:")
+    _print_counts("label", summary.standings.items(), Standing)
+    if summary.disputes:
+        kinds = ", ".join(f"{kind} {n}" for kind, n in summary.disputes.most_common())
+        msg.text(f"{summary.disputed_share:.1%} of the spans are disputed: {kinds}")
+    if summary.asked_again:
+        counts = ", ".join(f"{name} {n}" for name, n in summary.asked_again.items())
+        msg.text(f"Asked again about {summary.asked_again.total()} places: {counts}")
+    if summary.rechecked:
+        msg.text("Suspected label errors, the worst first: before, student, after:")
+        print_examples(
+            f"{row['id']}: {_show(row['before'])} | {_show(row['predicted'])} | "
+            + ("undecided" if row["after"] is None else _show(row["after"]))
+            for row in summary.rechecked
+        )
     for voter in sorted(summary.unaccounted):
         msg.warn(
             f"{voter}: answers are read by the task itself, which keeps no account of "
@@ -109,3 +133,23 @@ def _print_summary(summary: Summary, output: Path, meta: Path) -> None:
         print_examples(summary.unanswered)
     if summary.unread or summary.unanswered:
         msg.text(f"All of them: {meta}")
+
+
+def _print_counts(
+    name: str, counts: Iterable[tuple[tuple[str, str], int]], columns: type[Enum]
+) -> None:
+    """Print a table of counts, without the columns in which there are none."""
+    table: Counter[tuple[str, str]] = Counter()
+    for key, count in counts:
+        table[key] += count
+    used = [c.value for c in columns if any(key[1] == c.value for key in table)]
+    rows = sorted({row for row, _ in table})
+    msg.table(
+        [(row, *(str(table[row, column]) for column in used)) for row in rows],
+        header=(name, *used),
+        divider=True,
+    )
+
+
+def _show(spans: Iterable[dict[str, str]]) -> str:
+    return ", ".join(f"{s['text']} {s['label']}" for s in spans) or "no entity"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -518,3 +519,52 @@ def test_whatever_the_server_sends_is_at_most_one_line(
     result = run("annotate", *LIVE, "fresh", *once)
     assert result.exception is None or isinstance(result.exception, SystemExit)
     assert len(result.stderr.splitlines()) == int(result.exit_code == 1)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--vote.rule", "most"), ("[vote] rule", "majority, unanimous")),
+        (("--vote.trust", "2"), ("[vote] trust", "0 to 1")),
+        (("--vote.weights", '{"ann": 2}'), ('no voter "ann"', "llm/0")),
+        (("--vote.rules", "majority"), ('no setting "rules"',)),
+    ],
+)
+def test_policies_that_cannot_be(
+    args: tuple[str, str], words: tuple[str, ...], run: Run
+) -> None:
+    result = run("annotate", "configs/teacher.cfg", "texts.jsonl", "out", *args)
+    _check_one_line(result, *words)
+    assert not Path("out").exists()
+
+
+def test_what_voters_said_is_shown_and_kept(live: ChatServer, run: Run) -> None:
+    srsly.write_jsonl("texts.jsonl", [{"id": "t", "text": TEXT}])
+    fish = "2. Salmon | True | FISH | an animal"
+    samples = iter([f"1. wok | True | EQUIPMENT | a pan\n{fish}", "No entities"])
+    live.behave = lambda body: complete(
+        "1" if "[[" in body["messages"][-1]["content"] else next(samples)
+    )
+    result = run(
+        *("annotate", "configs/teacher_live.cfg", "texts.jsonl", "corpus/out"),
+        *("--samples", "2", "--vote.disputed", "ask"),
+        *("--components.llm.model.max_concurrency", "1"),
+    )
+    assert result.exit_code == 0, result.output
+    for line in (
+        r"voter +no entity +exact +unknown label",
+        r"llm/0 +0 +1 +1",
+        r"llm/1 +1 +0 +0",
+        r"EQUIPMENT +1 +0",
+        r"\(other\) +0 +1",
+        r"Agreement of the voters: F1 0\.000, Krippendorff's alpha",
+        r"label +trusted",
+        r"Asked again about 1 places: entity 1",
+    ):
+        assert re.search(line, result.output), (line, result.output)
+    meta = json.loads(Path("corpus/out.meta.json").read_text("utf8"))
+    assert meta["agreement"]["f1"] == 0
+    assert meta["asked_again"] == {"entity": 1}
+    assert meta["standings"] == [
+        {"label": "EQUIPMENT", "standing": "trusted", "count": 1}
+    ]

@@ -1,0 +1,96 @@
+"""Asking again about one place in a text: which of several readings of it is right?"""
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+
+from ..llm.store import Prompt
+from .prompts import get_constant
+
+_TEMPLATE = jinja2.Template(Path(__file__).with_name("verify.jinja").read_text("utf8"))
+_CONTEXT = 400  # characters on either side of the place
+_NUMBER = re.compile(r"\W*(?:(?:reading|answer|option)\W*)?(\d+)\b(?!\s*\|)", re.I)
+_SPAN = re.compile(
+    r"(?:answer:)?\s*(?P<text>.+?)\s*[|｜]\s*(?P<label>[^|｜]+?)\s*", re.IGNORECASE
+)
+_MARKS = "\"'`*“”‘’«»[] "
+
+Span = tuple[int, int, str]
+
+
+class Case(NamedTuple):
+    """A place in a text, and the readings of it.
+
+    text (str): The whole text.
+    start (int): First character of the place.
+    end (int): Character after its last.
+    readings (Tuple[Tuple[Span, ...], ...]): Of each reading the spans (start and end
+        character and label) that it finds at the place; none for no entity.
+    """
+
+    text: str
+    start: int
+    end: int
+    readings: tuple[tuple[Span, ...], ...]
+
+
+def make_prompt(task: Any, case: Case) -> Prompt:
+    """Make the prompt that asks which reading is right.
+
+    task (Any): The spacy-llm task that the readings come from: its labels, definitions
+        and description are repeated.
+    case (Case): The case.
+    RETURNS (Prompt): The prompt, of which all before the text is constant.
+    """
+    begin = max(0, case.start - _CONTEXT)
+    stop = min(len(case.text), case.end + _CONTEXT)
+    variables = {
+        "labels": get_labels(task, case),
+        "definitions": getattr(task, "_label_definitions", None) or {},
+        "description": getattr(task, "_description", None),
+        "readings": [_describe(case.text, reading) for reading in case.readings],
+        "place": case.text[case.start : case.end],
+    }
+    before = "…" * (begin > 0) + case.text[begin : case.start]
+    after = case.text[case.end : stop] + "…" * (stop < len(case.text))
+    prompt = _TEMPLATE.render(**variables, before=before, after=after)
+    other = _TEMPLATE.render(**variables, before="\0", after="")
+    return Prompt(prompt, constant=len(get_constant(prompt, other)))
+
+
+def read_verdict(task: Any, case: Case, answer: str) -> tuple[Span, ...] | None:
+    """Read the answer.
+
+    task (Any): As for make_prompt.
+    case (Case): The case.
+    answer (str): The answer.
+    RETURNS (Optional[Tuple[Span, ...]]): The spans at the place; None if the answer
+        names neither a reading, nor a span of a known label that overlaps the place.
+    """
+    line = next((line for line in answer.splitlines() if line.strip()), "").strip()
+    match = _SPAN.fullmatch(line)
+    if match is None:
+        number = _NUMBER.match(line)
+        if number is None or not 1 <= int(number[1]) <= len(case.readings):
+            return None
+        return case.readings[int(number[1]) - 1]
+    labels = {label.strip().lower(): label for label in get_labels(task, case)}
+    label = labels.get(match["label"].strip(_MARKS).lower())
+    for surface in (match["text"], match["text"].strip(_MARKS)):
+        start = case.text.find(surface, max(0, case.start - len(surface) + 1))
+        if label is not None and surface and 0 <= start < case.end:
+            return ((start, start + len(surface), label),)
+    return None
+
+
+def get_labels(task: Any, case: Case) -> list[str]:
+    """RETURNS (List[str]): The task's labels, or those of the case if it has none."""
+    named = {label for reading in case.readings for _, _, label in reading}
+    return list(getattr(task, "labels", None) or sorted(named))
+
+
+def _describe(text: str, reading: tuple[Span, ...]) -> str:
+    named = [f'"{text[start:end]}" is {label}' for start, end, label in reading]
+    return ", ".join(named) or "no entity"
