@@ -3,6 +3,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
+import srsly
 
 from .conftest import ROOT
 
@@ -26,3 +30,48 @@ def test_benchmark_of_the_teacher_measures(tmp_path: Path) -> None:
     assert found["ideal_per_second"] == 100
     assert found["straggler_ratio"] < 1.3
     assert found["memory_ratio"] < 1.2
+
+
+def _run_votes(*args: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "scripts/bench_votes.py", *args],
+        cwd=ROOT,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_benchmark_of_the_votes_measures(tmp_path: Path) -> None:
+    texts = [f"{name} lives in Rome ." for name in ("Ann", "Bob", "Cem", "Dora")] * 5
+    rows: list[dict[str, Any]] = [
+        {
+            "text": text,
+            "n_samples": 5,
+            # All agree on people; on the town, which is right, they seldom do.
+            "votes": [[text.split()[0], "PERSON", 5], ["Rome", "PLACE", 1]],
+            "gold": {text.split()[0]: "PERSON", "Rome": "PLACE"},
+        }
+        for text in texts
+    ]
+    srsly.write_jsonl(tmp_path / "train_votes.jsonl", rows)
+    srsly.write_jsonl(tmp_path / "test_gold.jsonl", rows[:4])
+    output = tmp_path / "votes.json"
+    sizes = ["--steps", "60", "--seeds", "2"]
+    sizes += ["--only", "majority", "--only", "majority, rest missing"]
+    done = _run_votes(str(tmp_path), "--json", str(output), *sizes)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(output.read_text("utf8"))
+    assert set(found) == {"majority", "majority, rest missing"}
+    plain = found["majority"]
+    assert len(plain["f1_runs"]) == 2
+    # Every student learns the people, and none a town that is said to be no entity.
+    assert plain["recall_runs"] == [0.5, 0.5]
+    assert plain["precision_runs"] == [1.0, 1.0]
+    assert plain["f1_mean"] == pytest.approx(2 / 3)
+
+
+def test_benchmark_of_the_votes_wants_data(tmp_path: Path) -> None:
+    done = _run_votes(str(tmp_path))
+    assert done.returncode == 1
+    assert "has neither train_votes.jsonl nor" in done.stderr
