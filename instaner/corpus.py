@@ -231,7 +231,7 @@ def split(
             duplicates += 1
             continue
         kept.add(key)
-        sizes[_get_brief(doc)] += 1
+        sizes[get_brief(doc)] += 1
     briefs = _draw(sizes, dev, seed)
     if not briefs or len(briefs) == len(sizes):
         raise InstaNERError(
@@ -245,7 +245,7 @@ def split(
         key = _normalise(doc.text)
         if key in kept:
             kept.remove(key)  # its duplicates are left out
-            bins["dev" if _get_brief(doc) in briefs else "train"].add(doc)
+            bins["dev" if get_brief(doc) in briefs else "train"].add(doc)
             labels.update(ent.label_ for ent in doc.ents)
             disputed += sum(token.ent_iob == 0 for token in doc)
     if not labels:
@@ -323,7 +323,8 @@ def _get_id(doc: Doc) -> str:
     return str(doc.user_data.get(PROVENANCE, {}).get("id", ""))
 
 
-def _get_brief(doc: Doc) -> str:
+def get_brief(doc: Doc) -> str:
+    """RETURNS (str): The brief that a doc was written from, or what stands for it."""
     provenance = doc.user_data.get(PROVENANCE, {})
     return str(provenance.get("brief", provenance.get("id", doc.text)))
 

@@ -26,7 +26,7 @@ from spacy.vocab import Vocab
 from thinc.api import Adam
 from tqdm import tqdm
 
-from .corpus import PROVENANCE
+from .corpus import get_brief
 from .errors import InstaNERError
 from .vote import Offsets
 
@@ -87,7 +87,7 @@ def find_suspects(
     numbered = [(number, doc) for number, doc in enumerate(docs) if len(doc)]
     docs = [doc for _, doc in numbered]
     labels = ["", *sorted({ent.label_ for doc in docs for ent in doc.ents})]
-    briefs = [_get_brief(doc) for doc in docs]
+    briefs = [get_brief(doc) for doc in docs]
     if not 2 <= folds <= len(set(briefs)):
         raise InstaNERError(
             f"{len(docs)} texts from {len(set(briefs))} briefs cannot be checked in "
@@ -142,11 +142,6 @@ def import_cleanlab() -> Any:
             'To find label errors, cleanlab is needed: pip install "instaner[recheck]"'
         ) from err
     return cleanlab
-
-
-def _get_brief(doc: Doc) -> str:
-    provenance = doc.user_data.get(PROVENANCE, {})
-    return str(provenance.get("brief", provenance.get("id", doc.text)))
 
 
 def _assign_folds(briefs: list[str], folds: int, seed: str) -> list[int]:
