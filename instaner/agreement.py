@@ -33,7 +33,7 @@ class Agreement:
         ballots (Mapping[str, Iterable[Offsets]]): Each voter's spans, on tokens.
         """
         spans = {voter: set(named) for voter, named in ballots.items()}
-        for one, other in combinations(spans, 2):
+        for one, other in combinations(sorted(spans), 2):
             self._shared[one, other] += len(spans[one] & spans[other])
             self._named[one, other] += len(spans[one]) + len(spans[other])
         if len(spans) < 2:

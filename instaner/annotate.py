@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class Summary:
     """What came of an annotation.
 
     voters (List[str]): All that could vote.
+    vote (Dict[str, Any]): The policy for votes.
     texts (int): Texts annotated.
     held_out (int): Texts left out because they are kept for testing.
     unanswered (List[str]): Ids of texts left out because no teacher's answer about them
@@ -72,6 +73,7 @@ class Summary:
     """
 
     voters: list[str] = field(default_factory=list)
+    vote: dict[str, Any] = field(default_factory=dict)
     texts: int = 0
     held_out: int = 0
     unanswered: list[str] = field(default_factory=list)
@@ -200,21 +202,14 @@ def annotate(
                 run.fetch()
                 docs = run.decide()
                 if recheck:
-                    docs = run.recheck(list(docs), recheck)
+                    held = list(docs)
+                    run.check(max_failures, output)  # before more is paid for
+                    docs = run.recheck(held, recheck)
                 write_shards(docs, part)
             finally:
                 summary.bills = [b for m in teacher.models if (b := m.make_bill())]
                 on_bills(summary.bills)
-            summary.failures.check(max_failures, output / FAILED)
-            summary.failures.check_some(output / FAILED)
-            if not summary.texts:
-                raise InstaNERError(
-                    f"None of the {run.count + summary.held_out} texts in {texts} was "
-                    f"annotated ({summary.held_out} are kept for testing, to "
-                    f"{len(summary.unanswered)} no answer could be read, "
-                    f"{len(summary.disputed)} have a disputed span). Give texts, and "
-                    "check the teacher's answers."
-                )
+            run.check(max_failures, output)
             if summary.failures.rows:
                 summary.failures.write(part / FAILED)
     except TooManyFailures:
@@ -232,7 +227,7 @@ class _Run:
         self.teacher = teacher
         self.policy = policy
         self.texts = texts
-        self.summary = Summary(list(teacher.voters))
+        self.summary = Summary(list(teacher.voters), vote=asdict(policy))
         self.count = 0
         for text in read_texts(texts):
             held_out = text.split == "test"
@@ -256,7 +251,7 @@ class _Run:
         """YIELDS (Doc): Annotated docs, in the order of the texts."""
         if self._reliability is not None:
             for opinions in self._read_opinions("Weighing"):
-                self._reliability.add(opinions.ballots)
+                self._reliability.add(opinions.doc, opinions.ballots)
             self._reliability.fit()
         if self.policy.disputed is Remedy.ASK:
             fetch_verdicts(
@@ -275,18 +270,36 @@ class _Run:
                 self.summary.unanswered.append(text.id)
                 continue
             candidates, cases = self._vote(opinions)
-            if self.policy.disputed is Remedy.ASK:
-                for case in cases:
-                    verdict = self._get_verdict(text.id, doc, case)
-                    candidates = settle(candidates, case, verdict)
-            elif self.policy.disputed is Remedy.TEXT and cases:
+            if self.policy.disputed is Remedy.TEXT and cases:
                 self.summary.disputed.append(text.id)
                 continue
-            self.summary.texts += 1
-            self.summary.add_candidates(candidates)
             _set_opinions(opinions)
             _set_candidates(doc, candidates, opinions.ballots)
+            if self.policy.disputed is Remedy.ASK:
+                for case in cases:
+                    self._settle(doc, case)
+            self.summary.texts += 1
+            self.summary.add_candidates(_get_candidates(doc)[0])
             yield doc
+
+    def check(self, max_failures: float, output: Path) -> None:
+        """Check that enough came of it.
+
+        max_failures (float): Share of the answers that may fail.
+        output (Path): The folder in which failures are listed, for the message.
+        RAISES (InstaNERError): If too many answers failed, or no text is annotated.
+        """
+        summary = self.summary
+        summary.failures.check(max_failures, output / FAILED)
+        summary.failures.check_some(output / FAILED)
+        if not summary.texts:
+            raise InstaNERError(
+                f"None of the {self.count + summary.held_out} texts in {self.texts} "
+                f"was annotated ({summary.held_out} are kept for testing, to "
+                f"{len(summary.unanswered)} no answer could be read, "
+                f"{len(summary.disputed)} have a disputed span). Give texts, and check "
+                "the teacher's answers."
+            )
 
     def recheck(self, docs: list[Doc], number: int) -> Iterator[Doc]:
         """Ask again where a student that was trained on the other texts disagrees.
@@ -295,7 +308,12 @@ class _Run:
         number (int): At how many places at most, the worst first.
         YIELDS (Doc): The docs, as the answers changed them.
         """
-        suspects = find_suspects(docs, progress=self._progress)[:number]
+        decisive = set(self.policy.decisive)
+        suspects = [
+            suspect
+            for suspect in find_suspects(docs, progress=self._progress)
+            if decisive.isdisjoint(docs[suspect.doc].user_data[PROVENANCE]["voters"])
+        ][:number]
         cases = [make_case(docs[s.doc].text, s) for s in suspects]
         fetch_verdicts(
             self.teacher.models,
@@ -305,14 +323,11 @@ class _Run:
         )
         for suspect, case in zip(suspects, cases, strict=True):
             doc = docs[suspect.doc]
-            text_id = doc.user_data[PROVENANCE]["id"]
-            verdict = self._get_verdict(text_id, doc, case)
-            candidates, ballots = _get_candidates(doc)
-            _set_candidates(doc, settle(candidates, case, verdict), ballots)
+            verdict = self._settle(doc, case)
             after = None if verdict.spans is None else _show(doc, verdict.spans)
             self.summary.rechecked.append(
                 {
-                    "id": text_id,
+                    "id": doc.user_data[PROVENANCE]["id"],
                     "score": round(suspect.score, 4),
                     "text": doc.text[suspect.start : suspect.end],
                     "before": _show(doc, suspect.given),
@@ -340,9 +355,23 @@ class _Run:
         candidates = vote(ballots, self.policy, self._reliability)
         return candidates, find_cases(opinions.text.text, candidates, ballots)
 
-    def _get_verdict(self, text_id: str, doc: Doc, case: Case) -> Verdict:
-        verdict = get_verdict(self.teacher.models, doc, case)
-        self.summary.add_answers(text_id, verdict.readings, verdict.failures)
+    def _settle(self, doc: Doc, case: Case) -> Verdict:
+        """Let the answers to a second question decide, and say so in the doc."""
+        candidates, ballots = _get_candidates(doc)
+        verdict = get_verdict(self.teacher.models, doc, candidates, case)
+        _set_candidates(doc, settle(candidates, case, verdict), ballots)
+        provenance = doc.user_data[PROVENANCE]
+        for voter, prompts in verdict.prompts.items():
+            provenance["prompts"].setdefault(voter, []).extend(prompts)
+        provenance.setdefault("again", []).append(
+            {
+                "start": case.start,
+                "end": case.end,
+                "voters": verdict.voters,
+                "spans": verdict.spans,
+            }
+        )
+        self.summary.add_answers(provenance["id"], {}, verdict.failures)
         outcome = "entity" if verdict.spans else "no entity"
         self.summary.asked_again["undecided" if verdict.spans is None else outcome] += 1
         return verdict
@@ -355,10 +384,12 @@ class _Run:
 
 def _check_voters(policy: Policy, voters: Iterable[str]) -> None:
     known = {name for voter in voters for name in (voter, get_component(voter))}
-    for name in policy.weights:
+    # People need not have marked anything.
+    decisive = [] if policy.decisive == Policy().decisive else policy.decisive
+    for name in (*policy.weights, *decisive):
         if name not in known:
             raise InstaNERError(
-                f'[vote] weights: there is no voter "{name}". The voters are '
+                f'[vote] there is no voter "{name}". The voters are '
                 f"{', '.join(sorted(known))}."
             )
 

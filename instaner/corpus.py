@@ -347,6 +347,7 @@ def _get_spans(
         offsets = [(s["start"], s["end"], s["label"]) for s in spans or []]
         valid = isinstance(spans, list) and all(
             isinstance(label, str)
+            and label.strip()
             and isinstance(start, int)
             and isinstance(end, int)
             and 0 <= start < end <= length

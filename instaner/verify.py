@@ -7,9 +7,8 @@ from typing import NamedTuple
 from spacy.tokens import Doc
 
 from .asking import Model
-from .llm.store import Failure
+from .llm.store import Failure, Reason, Response, hash_prompt
 from .recheck import Suspect
-from .tasks.grounding import Reading, Status
 from .tasks.verify import Case, Span, make_prompt, read_verdict
 from .vote import Candidate, Standing
 
@@ -19,17 +18,17 @@ AGAIN = "again"  # of the voter that stands for a teacher's second thoughts
 class Verdict(NamedTuple):
     """What became of a case.
 
-    spans (Optional[Tuple[Span, ...]]): The spans at its place; None if no reading has
-        more than half of the models' answers.
+    spans (Optional[Tuple[Span, ...]]): The spans at its place; None if nothing has more
+        than half of the answers.
     voters (Tuple[str, ...]): Who decided so.
+    prompts (Dict[str, List[str]]): SHA-256 of the prompt, by voter.
     failures (Dict[str, Optional[Failure]]): Why a voter's answer cannot be used, if so.
-    readings (Dict[str, List[Reading]]): By voter the answer, if it could not be read.
     """
 
     spans: tuple[Span, ...] | None
     voters: tuple[str, ...]
+    prompts: dict[str, list[str]]
     failures: dict[str, Failure | None]
-    readings: dict[str, list[Reading] | None]
 
 
 def find_cases(
@@ -89,33 +88,49 @@ def fetch_verdicts(
         model.fetch_prompts(make_prompt(model.llm.task, case) for case in cases())
 
 
-def get_verdict(models: Iterable[Model], doc: Doc, case: Case) -> Verdict:
+def get_verdict(
+    models: Iterable[Model], doc: Doc, candidates: Iterable[Candidate], case: Case
+) -> Verdict:
     """Read what the models answered about a case.
 
     models (Iterable[Model]): The teacher's models.
     doc (Doc): Doc of the case's text.
+    candidates (Iterable[Candidate]): Its candidates. An answer that contradicts one
+        that is trusted, outside of the place, cannot be used.
     case (Case): The case.
     RETURNS (Verdict): What is decided.
     RAISES (InstaNERError): If an answer was not fetched.
     """
+    trusted = [
+        c
+        for c in candidates
+        if c.standing is Standing.TRUSTED
+        and not (c.start < case.end and case.start < c.end)
+    ]
     votes: dict[tuple[Span, ...], list[str]] = {}
+    prompts: dict[str, list[str]] = {}
     failures: dict[str, Failure | None] = {}
-    readings: dict[str, list[Reading] | None] = {}
     for model in models:
         voter = f"{model.name}/{AGAIN}"
-        outcome = model.source.recall(make_prompt(model.llm.task, case), 0)
-        failures[voter] = outcome if isinstance(outcome, Failure) else None
-        if isinstance(outcome, Failure):
-            continue
-        spans = read_verdict(model.llm.task, case, outcome.text)
-        if spans is None or any(doc.char_span(*span) is None for span in spans):
-            readings[voter] = [Reading(Status.UNREADABLE, outcome.text, "")]
-        else:
-            votes.setdefault(spans, []).append(voter)
+        prompt = make_prompt(model.llm.task, case)
+        prompts[voter] = [hash_prompt(prompt)]
+        outcome = model.source.recall(prompt, 0)
+        if isinstance(outcome, Response):
+            spans = read_verdict(model.llm.task, case, outcome.text)
+            if spans is not None and all(
+                doc.char_span(*span) is not None
+                and not any(c.start < span[1] and span[0] < c.end for c in trusted)
+                for span in spans
+            ):
+                votes.setdefault(spans, []).append(voter)
+                failures[voter] = None
+                continue
+            outcome = Failure(Reason.UNREADABLE, outcome.text[:100])
+        failures[voter] = outcome
     for spans, voters in votes.items():
         if 2 * len(voters) > sum(map(len, votes.values())):
-            return Verdict(spans, tuple(voters), failures, readings)
-    return Verdict(None, (), failures, readings)
+            return Verdict(spans, tuple(voters), prompts, failures)
+    return Verdict(None, (), prompts, failures)
 
 
 def settle(

@@ -1,5 +1,6 @@
 """From several opinions about a text to spans with a standing."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -50,7 +51,7 @@ class Remedy(str, Enum):
 
     MISSING = "missing"  # their tokens are missing annotation
     TEXT = "text"  # their text is left out
-    MAJORITY = "majority"  # more than half of the votes decides
+    MAJORITY = "majority"  # more than half of the votes, or of the probability, decides
     ASK = "ask"  # the teacher is asked about them
 
 
@@ -93,7 +94,7 @@ class Candidate(NamedTuple):
     voters (Tuple[str, ...]): Who named it, in the order of the ballots.
     standing (Standing): What the votes are worth.
     score (float): Share of the votes, or estimated probability.
-    dispute (Optional[Dispute]): What is disputed about it, if it is not trusted.
+    dispute (Optional[Dispute]): What the votes dispute about it, if they do.
     """
 
     start: int
@@ -128,17 +129,22 @@ def read_policy(section: Mapping[str, Any]) -> Policy:
                 raise InstaNERError(
                     f'[vote] {name} = "{values[name]}": it has to be one of {options}.'
                 ) from err
+    if "trust" in values and values.get("rule") not in (Rule.THRESHOLD, Rule.ESTIMATED):
+        raise InstaNERError(
+            '[vote] trust needs rule = "threshold" or "estimated"; the others have '
+            "their own."
+        )
     for name in ("trust", "drop"):
         value = values.get(name, 0)
         if not _is_number(value) or not 0 <= value <= 1:
             raise InstaNERError(f"[vote] {name} = {value!r}: it has to be 0 to 1.")
     weights = values.get("weights", {})
     if not isinstance(weights, dict) or not all(
-        _is_number(weight) and weight >= 0 for weight in weights.values()
+        _is_number(weight) and 0 < weight < math.inf for weight in weights.values()
     ):
         raise InstaNERError(
-            f"[vote] weights = {weights!r}: it has to give each voter's name a number "
-            "of 0 or more."
+            f"[vote] weights = {weights!r}: it has to give a voter's name a number "
+            "above 0."
         )
     decisive = values.get("decisive", [])
     if not isinstance(decisive, list) or not all(isinstance(v, str) for v in decisive):
@@ -170,7 +176,10 @@ def vote(
     policy (Policy): How.
     reliability (Optional[Reliability]): That of the voters, for the rule "estimated".
     RETURNS (List[Candidate]): Every span named, in the order of the text.
+    RAISES (ValueError): If the rule is "estimated", and reliability is None.
     """
+    if policy.rule is Rule.ESTIMATED and reliability is None:
+        raise ValueError('The rule "estimated" needs the reliability of the voters.')
     decisive = {v: spans for v, spans in ballots.items() if v in policy.decisive}
     voters: dict[Offsets, list[str]] = defaultdict(list)
     for voter, spans in ballots.items():
@@ -241,8 +250,9 @@ class Reliability:
     Algorithm), in which a voter has a probability of each answer given the truth. An
     item is a pair of boundaries that at least one voter named; the truth, and an
     answer, is a label or none. The samples of one component answer alike, so they have
-    one set of probabilities. What no voter named is no item: how often all of them
-    overlook an entity is not estimated.
+    one set of probabilities. Each token that no voter named is an item, too: without
+    them, to name nothing would look like a mistake. It takes three components or more
+    that err apart: the samples of one make the same mistakes, which no agreement shows.
 
     Memory and time grow with the number of different sets of answers, not of texts.
     """
@@ -253,10 +263,16 @@ class Reliability:
             frozenset[tuple[tuple[str, str], int]], dict[str, float]
         ] = {}
 
-    def add(self, ballots: Mapping[str, Iterable[Offsets]]) -> None:
+    def add(self, doc: Doc, ballots: Mapping[str, Iterable[Offsets]]) -> None:
         """Take the ballots about a text into account."""
-        for _, answers in _get_items(ballots):
+        named: set[int] = set()
+        for (start, end), answers in _get_items(ballots):
             self._counts[answers] += 1
+            named.update(range(start, end))
+        nothing = Counter((get_component(voter), _NONE) for voter in ballots)
+        unnamed = sum(token.idx not in named for token in doc)
+        if nothing and unnamed:
+            self._counts[frozenset(nothing.items())] += unnamed
 
     def fit(self) -> None:
         """Find the probabilities by EM, which starts from the shares of the votes."""

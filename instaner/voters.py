@@ -45,8 +45,8 @@ class Opinions(NamedTuple):
 
 
 class Teacher:
-    """The components of a pipeline that set entities: each is a voter, an llm component
-    one for each of its samples.
+    """The components of a pipeline that set entities, and say so (assigns "doc.ents"):
+    each is a voter, an llm component one for each of its samples.
 
     nlp (Language): The pipeline.
     samples (int): Number of answers that each llm component is asked for.
@@ -124,10 +124,10 @@ class Teacher:
     def _read_marks(self, text: Text) -> Opinions:
         opinion = Opinions(text, self.nlp.make_doc(text.text), {}, {}, {}, {})
         for voter, marks in text.votes.items():
-            if voter in self.voters:
+            if not voter or voter in (*self.voters, *self.nlp.pipe_names):
                 raise InstaNERError(
-                    f'Text {text.id} brings votes of "{voter}", which is a voter of '
-                    "the teacher. Give them another name."
+                    f'Text {text.id} brings votes of "{voter}", which is the name of a '
+                    "component, or none. Give them another."
                 )
             ballot, readings = _ground_marks(opinion.doc, marks)
             opinion.ballots[voter] = ballot
@@ -161,7 +161,10 @@ def _ground_marks(
     ballot: dict[Offsets, str] = {}
     readings = []
     last = 0
-    for start, end, label in sorted(marks):
+    # Of two that begin together the longer.
+    for start, end, label in sorted(
+        marks, key=lambda mark: (mark[0], -mark[1], mark[2])
+    ):
         surface = doc.text[start:end]
         if doc.char_span(start, end) is None or surface != surface.strip():
             status = Status.OFF_TOKEN  # white space at an edge is no part of a name

@@ -10,6 +10,7 @@ compares one sample with two. With --dev, nothing is read of the test set: the t
 texts are scored on their gold, each by students that were trained on four fifths of the
 others."""
 
+import io
 import multiprocessing
 import os
 import statistics
@@ -66,6 +67,9 @@ POLICIES = {
     "estimated, rest missing": Policy(Rule.ESTIMATED, trust=0.9),
 }
 
+# The numbers of samples that are compared.
+SAMPLES = {"one sample": 1, "two samples, rest missing": 2, "one sample, all texts": 1}
+
 Gold = set[tuple[Any, str]]  # surfaces, or start and end character, and labels
 
 
@@ -113,6 +117,12 @@ def main(
     json: Path | None = Opt(None, help="Where to write what was measured"),
 ) -> None:
     """Measure what policies for votes are worth."""
+    for name in only or ():
+        if name not in POLICIES and name not in SAMPLES:
+            raise InstaNERError(
+                f'There is no policy "{name}". There are '
+                f"{'; '.join([*POLICIES, *SAMPLES])}."
+            )
     settings = {"steps": steps or STEPS[student]}
     if student is Student.TRANSFORMER:
         settings["encoder"] = encoder
@@ -217,7 +227,7 @@ def apply(policy: Policy, voted: list[Voted]) -> Iterator[Doc]:
     reliability = Reliability() if policy.rule is Rule.ESTIMATED else None
     if reliability is not None:
         for text in voted:
-            reliability.add(text.ballots)
+            reliability.add(text.doc, text.ballots)
         reliability.fit()
     for text in voted:
         candidates = vote(text.ballots, policy, reliability)
@@ -248,11 +258,8 @@ def make_sample_jobs(
     rows = [row for _, row in read_jsonl(path / "texts.jsonl")]
     some = [row for row in rows if row["id"] in twice]
     jobs = []
-    for name, chosen, samples in (
-        ("one sample", some, 1),
-        ("two samples, rest missing", some, 2),
-        ("one sample, all texts", rows, 1),
-    ):
+    for name, samples in SAMPLES.items():
+        chosen = rows if "all" in name else some
         if only and name not in only:
             continue
         shards = out / name.replace(" ", "-")
@@ -316,8 +323,7 @@ def train_and_score(job: Job, settings: dict[str, Any]) -> tuple[int, int, int]:
     config = ROOT / "configs" / CONFIGS[job.student]
     with (
         tempfile.TemporaryDirectory() as folder,
-        open(os.devnull, "w") as nowhere,
-        redirect_stdout(nowhere),
+        redirect_stdout(io.StringIO()),
     ):
         nlp = train(config, Path(folder) / "student", overrides=overrides)
     labels = {label for gold in job.golds for _, label in gold}

@@ -31,6 +31,13 @@ def test_f1_is_the_mean_of_the_pairs(doc: Doc) -> None:
     assert agreement.to_json()["f1"] == pytest.approx(1 / 3, abs=1e-4)
 
 
+def test_order_of_the_voters_does_not_matter(doc: Doc) -> None:
+    agreement = Agreement()
+    agreement.add(doc, {"a": [_WOK], "b": [_WOK]})
+    agreement.add(doc, {"b": [_WOK], "a": []})
+    assert agreement.f1 == {("a", "b"): pytest.approx(2 / 3)}
+
+
 def test_voter_without_an_opinion_does_not_disagree(doc: Doc) -> None:
     agreement = Agreement()
     agreement.add(doc, {"a": [_WOK], "b": [_WOK]})

@@ -16,6 +16,7 @@ from instaner.errors import InstaNERError
 from instaner.generate import generate
 from instaner.llm.store import hash_prompt
 from instaner.pipeline import get_llms, load_teacher
+from instaner.recheck import Suspect
 from instaner.vote import Policy, Remedy, Rule
 
 from .conftest import LABELS, ROOT, MakeTeacher, WriteRows
@@ -654,21 +655,24 @@ def test_teacher_is_asked_again(
     assert (_get_ents(doc), _get_missing(doc)) == (ents, missing)
     assert summary.asked_again == {outcome: 1}
     assert len(chat_server.requests) == 3
+    provenance = _get_provenance(doc)
+    assert len(provenance["prompts"]["llm/again"]) == 1
+    (told,) = provenance["again"]
+    assert (told["start"], told["end"]) == (3, 6)
+    assert bool(told["voters"]) is (outcome != "undecided")
     if outcome == "entity":
-        votes = [s["votes"] for s in _get_provenance(doc)["spans"] if s["score"]]
-        assert any("llm/again" in vote for vote in votes)
+        assert any("llm/again" in span["votes"] for span in provenance["spans"])
 
 
 def test_answer_to_the_second_question_that_cannot_be_used_is_listed(
     chat_server: ChatServer, write_rows: WriteRows
 ) -> None:
     rows = write_rows({"id": "x", "text": _TEXT})
-    for again, wanted in (("", "empty answer"), ("Well.", "unreadable")):
+    for again, wanted in (("", "empty answer"), ("Well.", "unreadable answer")):
         chat_server.behave = _behave([_WOK, "No entities"], again)
         nlp = _make_live(chat_server, max_concurrency=1, params={"seed": len(again)})
         summary, _ = _annotate(nlp, rows, samples=2, policy=_ASK)
         listed = [(r["voter"], r["reason"]) for r in summary.failures.rows]
-        listed += [(r["voter"], r["status"]) for r in summary.unread]
         assert listed == [("llm/again", wanted)]
 
 
@@ -760,3 +764,39 @@ def test_missing_cleanlab_is_said_before_anything_is_asked(
     with pytest.raises(InstaNERError, match="pip install"):
         _annotate(_make_live(chat_server), _number(write_rows, 3), recheck=1)
     assert chat_server.requests == []
+
+
+def test_answer_that_contradicts_a_trusted_span_is_not_used(
+    chat_server: ChatServer, write_rows: WriteRows
+) -> None:
+    text = "A wok ramen."
+    chat_server.behave = _behave([f"{_WOK}\n{_RAMEN}", _WOK], "wok ramen | DISH")
+    nlp = _make_live(chat_server, max_concurrency=1)
+    rows = write_rows({"text": text})
+    summary, (doc,) = _annotate(nlp, rows, samples=2, policy=_ASK)
+    assert (_get_ents(doc), _get_missing(doc)) == ([("wok", "EQUIPMENT")], ["ramen"])
+    assert summary.asked_again == {"undecided": 1}
+
+
+def test_what_people_decided_is_not_asked_about(
+    chat_server: ChatServer,
+    write_rows: WriteRows,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    suspect = Suspect(0, 3, 6, ((3, 6, "EQUIPMENT"),), (), 0.0)
+    module = "instaner.annotate.find_suspects"
+    monkeypatch.setattr(module, lambda docs, **_: [suspect])
+    chat_server.behave = _behave([_WOK], "2")
+    rows = write_rows({"text": _TEXT, "votes": {"human": [_MARK]}})
+    summary, (doc,) = _annotate(_make_live(chat_server), rows, recheck=5)
+    assert (_get_ents(doc), summary.rechecked) == ([("wok", "EQUIPMENT")], [])
+    assert len(chat_server.requests) == 1
+
+
+def test_failures_are_told_before_errors_are_looked_for(
+    make_teacher: MakeTeacher, write_rows: WriteRows
+) -> None:
+    rows = write_rows({"text": _TEXT})
+    with pytest.raises(TooManyFailures, match="All 1 answers failed"):
+        _annotate(make_teacher({_TEXT: ""}), rows, recheck=5)
+    assert (rows.with_name("annotated") / FAILED).exists()

@@ -23,6 +23,7 @@ from instaner.vote import (
     vote,
 )
 
+_DOC = Doc(Vocab(), words=["wok", "pan"])
 _WOK = (0, 3, "EQUIPMENT")
 _DISH = (0, 3, "DISH")
 _LONGER = (0, 6, "EQUIPMENT")
@@ -134,11 +135,6 @@ def test_weights_count() -> None:
     assert _get_standings(vote(ballots, policy))[_DISH] is _TRUSTED
 
 
-def test_voters_without_weight_decide_nothing() -> None:
-    (candidate,) = vote({"a": [_WOK]}, Policy(weights={"a": 0.0}))
-    assert candidate.standing is _DROPPED
-
-
 def test_decisive_voters_have_the_last_word() -> None:
     ballots = {"llm/0": [_WOK], "llm/1": [_WOK], "human": [_DISH]}
     assert _get_standings(vote(ballots)) == {_DISH: _TRUSTED, _WOK: _DROPPED}
@@ -219,7 +215,7 @@ def test_reliable_voter_is_found_without_gold() -> None:
     texts = _simulate(errors, 2000)
     reliability = Reliability()
     for ballots in texts:
-        reliability.add(ballots)
+        reliability.add(_DOC, ballots)
     reliability.fit()
     right: Counter[str] = Counter()
     for number, ballots in enumerate(texts):
@@ -237,7 +233,7 @@ def test_probabilities_of_the_labels_and_none_sum_to_one() -> None:
     reliability = Reliability()
     texts = [_number([_WOK], [_DISH], []), _number([_WOK], [_WOK], [_WOK])]
     for ballots in texts:
-        reliability.add(ballots)
+        reliability.add(_DOC, ballots)
     reliability.fit()
     scores = reliability.score(texts[0])
     assert set(scores) == {_WOK, _DISH}
@@ -247,7 +243,7 @@ def test_probabilities_of_the_labels_and_none_sum_to_one() -> None:
 def test_samples_of_one_component_are_alike() -> None:
     reliability = Reliability()
     for ballots in [_number([_WOK], [], []), _number([], [], [_WOK])] * 5:
-        reliability.add(ballots)
+        reliability.add(_DOC, ballots)
     reliability.fit()
     scores = [
         reliability.score(_number(*ballots))[_WOK]
@@ -256,11 +252,39 @@ def test_samples_of_one_component_are_alike() -> None:
     assert len(set(scores)) == 1
 
 
+def test_probabilities_are_those_of_a_simulation() -> None:
+    """Voters that overlook spans, and name some that are none, in a long text."""
+    draw = random.Random(0)
+    recalls = {"a": 0.9, "b": 0.8, "c": 0.7}
+    inventions = {"a": 30, "b": 100, "c": 200}
+    doc = Doc(Vocab(), words=["w"] * 10_000, spaces=[False] * 10_000)
+    ballots: dict[str, list[Offsets]] = {voter: [] for voter in recalls}
+    for voter, recall in recalls.items():
+        named = [n for n in range(1000) if draw.random() < recall]
+        named += draw.sample(range(1000, 10_000), inventions[voter])
+        ballots[voter] = [(n, n + 1, "DISH") for n in named]
+    reliability = Reliability()
+    reliability.add(doc, ballots)
+    reliability.fit()
+    scores = reliability.score(ballots)
+    found: dict[tuple[str, ...], set[float]] = {}
+    right: Counter[tuple[str, ...]] = Counter()
+    count: Counter[tuple[str, ...]] = Counter()
+    for span, score in scores.items():
+        voters = tuple(voter for voter in ballots if span in ballots[voter])
+        found.setdefault(voters, set()).add(score)
+        right[voters] += span[0] < 1000
+        count[voters] += 1
+    for voters, (score,) in ((voters, tuple(s)) for voters, s in found.items()):
+        assert score == pytest.approx(right[voters] / count[voters], abs=0.1), voters
+    assert min(found["a", "b"] | found["b", "c"]) > max(found["b",] | found["c",])
+
+
 def test_estimated_rule_uses_the_probabilities() -> None:
     reliability = Reliability()
     texts = _simulate({"good": 0.02, "bad": 0.3, "worse": 0.3}, 1000)
     for ballots in texts:
-        reliability.add(ballots)
+        reliability.add(_DOC, ballots)
     reliability.fit()
     ballots = {
         "good": [(*_WOK[:2], "A")],
@@ -269,6 +293,11 @@ def test_estimated_rule_uses_the_probabilities() -> None:
     }
     candidates = vote(ballots, Policy(Rule.ESTIMATED, trust=0.8, drop=0.2), reliability)
     assert {c.label: c.standing for c in candidates} == {"A": _TRUSTED, "B": _DROPPED}
+
+
+def test_estimated_rule_needs_an_estimate() -> None:
+    with pytest.raises(ValueError, match="needs the reliability"):
+        vote({"a": [_WOK]}, Policy(Rule.ESTIMATED))
 
 
 def test_no_ballots_need_no_fit() -> None:
@@ -301,13 +330,15 @@ def test_policy_has_defaults() -> None:
         ({"rule": "most"}, 'rule = "most": it has to be one of majority, unanimous'),
         ({"rule": 1}, "it has to be one of"),
         ({"disputed": "drop"}, "it has to be one of missing, text, majority, ask"),
-        ({"trust": 2}, "trust = 2: it has to be 0 to 1"),
-        ({"trust": "high"}, "trust = 'high': it has to be 0 to 1"),
+        ({"trust": 0.8}, 'trust needs rule = "threshold" or "estimated"'),
+        ({"rule": "threshold", "trust": 2}, "trust = 2: it has to be 0 to 1"),
+        ({"rule": "threshold", "trust": "high"}, "trust = 'high': it has to be 0 to"),
         ({"drop": True}, "drop = True: it has to be 0 to 1"),
         ({"rule": "threshold", "trust": 0.5, "drop": 0.5}, "Give a lower one"),
         ({"rule": "majority", "drop": 0.6}, "Give a lower one"),
-        ({"weights": {"a": -1}}, "a number of 0 or more"),
-        ({"weights": ["a"]}, "a number of 0 or more"),
+        ({"weights": {"a": 0}}, "a number above 0"),
+        ({"weights": {"a": float("inf")}}, "a number above 0"),
+        ({"weights": ["a"]}, "a number above 0"),
         ({"weights": {"a": 1}, "rule": "estimated"}, "weights cannot be set"),
         ({"decisive": "ann"}, "it has to be a list of voters' names"),
     ],

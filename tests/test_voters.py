@@ -74,8 +74,11 @@ def test_votes_that_texts_bring(make_teacher: MakeTeacher) -> None:
     }
 
 
-def test_votes_cannot_take_a_voters_name(make_teacher: MakeTeacher) -> None:
+@pytest.mark.parametrize("name", ["llm/0", "llm", ""])
+def test_votes_cannot_take_the_name_of_a_component(
+    make_teacher: MakeTeacher, name: str
+) -> None:
     nlp = make_teacher({_TEXT: _WOK})
-    message = 'Text x brings votes of "llm/0", which is a voter of the teacher'
+    message = f'Text x brings votes of "{name}", which is the name of a component'
     with pytest.raises(InstaNERError, match=message):
-        _read(nlp, **{"llm/0": []})
+        _read(nlp, **{name: []})

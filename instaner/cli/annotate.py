@@ -90,6 +90,7 @@ def _print_summary(summary: Summary, output: Path, meta: Path) -> None:
         for (_, status, label), count in summary.readings.items()
         if status != Status.NO_ENTITY.value
     ]
+    msg.text("The same by label:")
     _print_counts("label", named, Status)
     agreement = summary.agreement.to_json()
     if agreement["f1"] is not None:

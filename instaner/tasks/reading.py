@@ -83,7 +83,7 @@ def read_answer(
         became of the rest: no entity, an unknown label, or unreadable.
     """
     reader = _Reader(task, text)
-    said = _THOUGHT.split(answer.replace("\r\n", "\n"))[-1]
+    said = drop_thoughts(answer.replace("\r\n", "\n"))
     pieces: list[Piece] = []
     if not _THINKING.match(said):  # else it was cut off before it answered
         for part in (_FINAL.split(said)[-1], said):
@@ -94,6 +94,11 @@ def read_answer(
         pieces.append(lose(_get_line(answer.strip(), 0)))
     mentions = [piece for piece in pieces if isinstance(piece, Mention)]
     return mentions, [piece for piece in pieces if isinstance(piece, Reading)]
+
+
+def drop_thoughts(answer: str) -> str:
+    """RETURNS (str): What follows after a model has thought aloud."""
+    return _THOUGHT.split(answer)[-1]
 
 
 class _Reader(Judge):

@@ -8,12 +8,20 @@ import jinja2
 
 from ..llm.store import Prompt
 from .prompts import get_constant
+from .reading import drop_thoughts
 
 _TEMPLATE = jinja2.Template(Path(__file__).with_name("verify.jinja").read_text("utf8"))
 _CONTEXT = 400  # characters on either side of the place
-_NUMBER = re.compile(r"\W*(?:(?:reading|answer|option)\W*)?(\d+)\b(?!\s*\|)", re.I)
+_NUMBER = re.compile(
+    r"\W*(?:the\W+)?(?:(?:right|correct)\W+)?(?:(?:reading|answer|option)\W+)?"
+    r"(?:is\W+)?(?:reading\W+)?(\d+)\b(?!\s*(?:\||,|/|or|and)\s*\S)",
+    re.IGNORECASE,
+)
+_NOTHING = re.compile(r"\W*(?:none|no (?:named )?entity|nothing)\W*", re.IGNORECASE)
 _SPAN = re.compile(
-    r"(?:answer:)?\s*(?P<text>.+?)\s*[|｜]\s*(?P<label>[^|｜]+?)\s*", re.IGNORECASE
+    r"(?:answer:)?\s*(?:\d+[.):]\s+|[-*•]\s+)?(?P<text>.+?)\s*[|｜]\s*"
+    r"(?:true\s*[|｜]\s*)?(?P<label>[^|｜]+?)\s*",
+    re.IGNORECASE,
 )
 _MARKS = "\"'`*“”‘’«»[] "
 
@@ -69,9 +77,12 @@ def read_verdict(task: Any, case: Case, answer: str) -> tuple[Span, ...] | None:
     RETURNS (Optional[Tuple[Span, ...]]): The spans at the place; None if the answer
         names neither a reading, nor a span of a known label that overlaps the place.
     """
-    line = next((line for line in answer.splitlines() if line.strip()), "").strip()
+    lines = (line.strip() for line in drop_thoughts(answer).splitlines())
+    line = next((line for line in lines if line and not line.startswith("```")), "")
     match = _SPAN.fullmatch(line)
     if match is None:
+        if _NOTHING.fullmatch(line):
+            return ()
         number = _NUMBER.match(line)
         if number is None or not 1 <= int(number[1]) <= len(case.readings):
             return None

@@ -15,6 +15,7 @@ import srsly
 from click.testing import Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from spacy.tokens import DocBin
 from typer.testing import CliRunner
 
 from instaner.cli import app
@@ -525,7 +526,7 @@ def test_whatever_the_server_sends_is_at_most_one_line(
     ("args", "words"),
     [
         (("--vote.rule", "most"), ("[vote] rule", "majority, unanimous")),
-        (("--vote.trust", "2"), ("[vote] trust", "0 to 1")),
+        (("--vote.drop", "2"), ("[vote] drop", "0 to 1")),
         (("--vote.weights", '{"ann": 2}'), ('no voter "ann"', "llm/0")),
         (("--vote.rules", "majority"), ('no setting "rules"',)),
     ],
@@ -568,3 +569,28 @@ def test_what_voters_said_is_shown_and_kept(live: ChatServer, run: Run) -> None:
     assert meta["standings"] == [
         {"label": "EQUIPMENT", "standing": "trusted", "count": 1}
     ]
+
+
+def test_saved_ruler_votes_with_its_weight(run: Run) -> None:
+    rules = spacy.blank("en")
+    ruler = rules.add_pipe("entity_ruler")
+    ruler.add_patterns([{"label": "EQUIPMENT", "pattern": "wok"}])  # type: ignore[attr-defined]
+    rules.to_disk("my_rules")
+    config = Path("configs/teacher.cfg").read_text("utf8")
+    config = config.replace('["llm"]', '["rules", "llm"]').replace(
+        "[components]\n",
+        "[components]\n\n[components.rules]\n"
+        'source = "my_rules"\ncomponent = "entity_ruler"\n',
+        1,
+    )
+    Path("configs/with_rules.cfg").write_text(config, "utf8")
+    briefs = ("configs/generator.cfg", "assets/briefs.jsonl", "texts.jsonl")
+    assert run("generate", *briefs).exit_code == 0
+    args = ("configs/with_rules.cfg", "texts.jsonl", "out")
+    weights = ("--vote.rule", "threshold", "--vote.trust", "0.9")
+    weights += ("--vote.weights", '{"rules": 20}')
+    result = run("annotate", *args, *weights)
+    assert result.exit_code == 0, result.output
+    docs = [doc for doc in DocBin().from_disk("out/00000.spacy").get_docs(rules.vocab)]
+    assert {ent.text for doc in docs for ent in doc.ents} == {"wok"}
+    assert any(doc.spans["llm/0"] for doc in docs)
