@@ -3,7 +3,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from instaner.tasks.grounding import Mention, Reading, Status
@@ -341,6 +341,7 @@ def test_answer_that_runs_away_is_read_soon(part: str) -> None:
     assert time.process_time() - start < 5
 
 
+@settings(deadline=None)
 @given(answer=_ANSWERS, text=st.sampled_from(["", _TEXT]))
 def test_any_answer_is_read(answer: str, text: str) -> None:
     mentions, others = read_answer(_TASK, answer, text)
@@ -374,12 +375,14 @@ def _join(mentions: list[Mention]) -> str:
     return " and ".join(mention.text for mention in mentions)
 
 
+@settings(deadline=None)
 @given(_MENTIONS)
 def test_any_lines_are_read(mentions: list[Mention]) -> None:
     lines = [f"{n}. {m.text} | True | {m.label} | x" for n, m in enumerate(mentions, 1)]
     assert read_answer(_TASK, "\n".join(lines), _join(mentions)) == (mentions, [])
 
 
+@settings(deadline=None)
 @given(
     mentions=_MENTIONS,
     names=st.sampled_from([("text", "label"), ("entity", "type"), ("word", "entity")]),
@@ -399,6 +402,7 @@ def test_any_json_is_read(
     assert read_answer(_TASK, answer, _join(mentions)) == (mentions, [])
 
 
+@settings(deadline=None)
 @given(mentions=_MENTIONS, data=st.data())
 def test_any_cut_json_is_read_as_far_as_it_goes(
     mentions: list[Mention], data: st.DataObject
@@ -425,6 +429,7 @@ def _simplify(value: Any) -> Any:
     return [_simplify(inner) for inner in value] if isinstance(value, list) else value
 
 
+@settings(deadline=None)
 @given(_JSON, st.booleans())
 def test_any_json_is_parsed(value: Any, ascii_only: bool) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only)
