@@ -33,7 +33,7 @@ from .vote import Offsets
 _ROUNDS = 3  # students that judge each text
 # A student that is trained for longer is surer of itself, and worse at this.
 _EPOCHS = 2
-_MIN_STEPS = 100  # where two epochs of a small corpus are fewer
+_MIN_STEPS = 60  # where two epochs of a small corpus are fewer
 _STEP = 400  # words
 _BATCH = 100  # texts that a student judges at a time
 

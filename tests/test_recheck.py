@@ -1,6 +1,10 @@
 import sys
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import numpy as np
 import pytest
+from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.vocab import Vocab
 
@@ -8,115 +12,242 @@ from instaner import recheck
 from instaner.corpus import PROVENANCE
 from instaner.errors import InstaNERError
 from instaner.recheck import Suspect, find_suspects
+from instaner.vote import Offsets
 
-_NAMES = "Ann Bob Cem Dora Eve Finn Gina Hugo Ines Jan Kim Leo Mia Nils Ola Pam".split()
-_FOODS = ("soup", "rice", "fish", "stew", "toast", "curry")
-# Numbers of the docs with an error, with a disputed token, and without text.
-_SWAPPED, _DROPPED, _INVENTED, _DISPUTED, _EMPTY = 10, 33, 70, 50, 95
+pytest.importorskip("cleanlab")
+
+_FOODS = "rice onions lentils garlic noodles spinach tofu carrots".split()
+_TOOLS = "wok kettle skillet steamer blender grater".split()
+_TEMPLATES = (
+    "Fry the {food} in a {tool} for ten minutes.",
+    "My {tool} is too small for so much {food}!",
+)
+_SWAPPED, _DROPPED, _ADDED = 10, 37, 71  # docs with a planted error
 
 
-def _make_doc(vocab: Vocab, number: int, tags: list[str]) -> Doc:
-    name, food = _NAMES[number % 16], _FOODS[number // 16]
-    doc = Doc(vocab, words=[name, "cooks", food, "in", "a", "wok", "."], ents=tags)
-    doc.user_data[PROVENANCE] = {"id": f"{number}", "brief": f"{number // 3}"}
+def _make_doc(nlp: Language, text: str, brief: str, ents: list[Offsets]) -> Doc:
+    doc = nlp.make_doc(text)
+    doc.set_ents([doc.char_span(start, end, label) for start, end, label in ents])
+    doc.user_data[PROVENANCE] = {"id": text, "brief": brief}
     return doc
 
 
-def _make_docs() -> list[Doc]:
-    vocab = Vocab()
-    right = ["O", "O", "B-DISH", "O", "O", "B-TOOL", "O"]
-    docs = [_make_doc(vocab, number, right) for number in range(96)]
-    for number, place, tag in (
-        (_SWAPPED, 5, "B-DISH"),
-        (_DROPPED, 2, "O"),
-        (_INVENTED, 0, "B-TOOL"),
-    ):
-        tags = [*right[:place], tag, *right[place + 1 :]]
-        docs[number] = _make_doc(vocab, number, tags)
-    wok = docs[_DISPUTED][5:6]
-    docs[_DISPUTED].set_ents(docs[_DISPUTED].ents[:1], missing=[wok])
-    docs[_EMPTY] = Doc(vocab, words=[])
+def _find(text: str, surface: str, label: str) -> Offsets:
+    start = text.index(surface)
+    return start, start + len(surface), label
+
+
+def _make_docs(nlp: Language) -> list[Doc]:
+    """All templates with all words, one brief for each template and food."""
+    docs = []
+    for template in _TEMPLATES:
+        for food in _FOODS:
+            for tool in _TOOLS:
+                text = template.format(food=food, tool=tool)
+                ents = [_find(text, food, "INGREDIENT"), _find(text, tool, "EQUIPMENT")]
+                if len(docs) == _SWAPPED:
+                    ents[1] = (*ents[1][:2], "INGREDIENT")
+                if len(docs) == _DROPPED:
+                    del ents[0]
+                if len(docs) == _ADDED:
+                    ents.append(_find(text, "small", "INGREDIENT"))
+                docs.append(_make_doc(nlp, text, f"{template} {food}", ents))
     return docs
 
 
-@pytest.fixture
-def docs() -> list[Doc]:
-    return _make_docs()
+@pytest.fixture(scope="module", autouse=True)
+def _fewer_students() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recheck, "_ROUNDS", 1)
+        yield
 
 
 @pytest.fixture(scope="module")
-def suspects() -> list[Suspect]:
-    return find_suspects(_make_docs())
+def docs(nlp: Language) -> list[Doc]:
+    return _make_docs(nlp)
+
+
+@pytest.fixture(scope="module")
+def suspects(docs: list[Doc]) -> list[Suspect]:
+    return find_suspects(docs, folds=4)
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Students that are hardly trained."""
+    monkeypatch.setattr(recheck, "_EPOCHS", 1)
+    monkeypatch.setattr(recheck, "_MIN_STEPS", 1)
 
 
 def test_planted_errors_come_first(suspects: list[Suspect]) -> None:
-    assert {s.doc for s in suspects[:3]} == {_SWAPPED, _DROPPED, _INVENTED}
+    assert {s.doc for s in suspects[:3]} == {_SWAPPED, _DROPPED, _ADDED}
+
+
+@pytest.mark.parametrize(
+    ("number", "surface", "given", "predicted"),
+    [
+        (_SWAPPED, "blender", ["INGREDIENT"], ["EQUIPMENT"]),
+        (_DROPPED, "tofu", [], ["INGREDIENT"]),
+        (_ADDED, "small", ["INGREDIENT"], []),
+    ],
+)
+def test_suspect_says_what_is_given_and_predicted(
+    docs: list[Doc],
+    suspects: list[Suspect],
+    number: int,
+    surface: str,
+    given: list[str],
+    predicted: list[str],
+) -> None:
+    (suspect,) = [s for s in suspects[:3] if s.doc == number]
+    spans = [_find(docs[number].text, surface, label) for label in (*given, *predicted)]
+    assert (suspect.start, suspect.end) == spans[0][:2]
+    assert suspect.given == tuple(spans[: len(given)])
+    assert suspect.predicted == tuple(spans[len(given) :])
+
+
+def test_scores_rise_from_0_to_1(suspects: list[Suspect]) -> None:
     scores = [s.score for s in suspects]
     assert scores == sorted(scores)
-    assert 0 <= scores[0] <= scores[-1] <= 1
+    assert all(0 <= score <= 1 for score in scores)
 
 
-def test_suspect_says_what_is_given_and_what_a_student_sees(
-    suspects: list[Suspect], docs: list[Doc]
+def test_same_seed_finds_the_same(docs: list[Doc], suspects: list[Suspect]) -> None:
+    assert find_suspects(iter(docs), folds=4) == suspects
+
+
+@pytest.mark.usefixtures("untrained")
+def test_seed_decides(docs: list[Doc]) -> None:
+    assert find_suspects(docs, folds=2) != find_suspects(docs, folds=2, seed=1)
+
+
+def test_docs_are_as_they_were(
+    nlp: Language, docs: list[Doc], suspects: list[Suspect]
 ) -> None:
-    found = {s.doc: s for s in suspects[:3]}
-    swapped, dropped, invented = (found[n] for n in (_SWAPPED, _DROPPED, _INVENTED))
-    wok, food, name = docs[_SWAPPED][5], docs[_DROPPED][2], docs[_INVENTED][0]
-    start, end = wok.idx, wok.idx + len(wok)
-    assert (swapped.start, swapped.end) == (start, end)
-    assert swapped.given == ((start, end, "DISH"),)
-    assert swapped.predicted == ((start, end, "TOOL"),)
-    assert dropped.given == ()
-    assert dropped.predicted == ((food.idx, food.idx + len(food), "DISH"),)
-    assert invented.given == ((0, len(name), "TOOL"),)
-    assert invented.predicted == ()
+    fresh = _make_docs(nlp)
+    assert [doc.to_bytes() for doc in docs] == [doc.to_bytes() for doc in fresh]
 
 
-def test_disputed_tokens_are_not_judged(suspects: list[Suspect]) -> None:
-    assert _DISPUTED not in {suspect.doc for suspect in suspects}
+@pytest.mark.usefixtures("untrained")
+def test_disputed_tokens_are_no_suspects(nlp: Language) -> None:
+    docs = _make_docs(nlp)
+    for doc in docs[:20]:
+        doc.set_ents([], default="missing")
+    suspects = find_suspects(docs, folds=2)
+    assert suspects
+    assert all(suspect.doc >= 20 for suspect in suspects)
 
 
-def test_same_seed_finds_the_same(suspects: list[Suspect], docs: list[Doc]) -> None:
-    assert find_suspects(docs) == suspects
+def test_disputed_tokens_are_not_learned(nlp: Language) -> None:
+    # Were they taken for outside of entities, they would outvote the annotated.
+    docs = _make_docs(nlp)
+    for doc in docs[::6] + docs[1::6] + docs[2::6] + docs[3::6]:
+        doc.set_ents([], default="missing")
+    assert len(find_suspects(docs, folds=4)) < 10
 
 
-def test_texts_of_a_brief_are_judged_by_students_of_others(
+@pytest.mark.usefixtures("untrained")
+def test_briefs_are_never_split(
     docs: list[Doc], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    brief_of = {doc.text: doc.user_data[PROVENANCE]["brief"] for doc in docs}
     learned: list[set[str]] = []
-    train = recheck._train
+    asked: list[set[str]] = []
+    train, predict = recheck._train, recheck._predict
 
-    def spy(examples: list, *args):  # type: ignore[no-untyped-def, type-arg]
-        learned.append({eg.x.text for eg in examples})
+    def watch_train(examples: list[Any], *args: Any) -> Any:
+        learned.append({brief_of[eg.text] for eg in examples})
         return train(examples, *args)
 
-    monkeypatch.setattr(recheck, "_train", spy)
-    monkeypatch.setattr(recheck, "_MIN_STEPS", 1)
-    find_suspects(docs, folds=4)
-    for texts in learned:
-        held_out = [doc for doc in docs[:_EMPTY] if doc.text not in texts]
-        assert held_out
-        briefs = {doc.user_data[PROVENANCE]["brief"] for doc in held_out}
-        of_briefs = [
-            d for d in docs[:_EMPTY] if d.user_data[PROVENANCE]["brief"] in briefs
-        ]
-        assert len(held_out) == len(of_briefs)
+    def watch_predict(student: Any, examples: list[Any], numbers: list[int]) -> Any:
+        asked.append({brief_of[examples[i].text] for i in numbers})
+        return predict(student, examples, numbers)
+
+    monkeypatch.setattr(recheck, "_train", watch_train)
+    monkeypatch.setattr(recheck, "_predict", watch_predict)
+    find_suspects(docs, folds=3)
+    assert len(learned) == len(asked) == 3
+    assert not any(a & b for a, b in zip(learned, asked, strict=True))
+    assert set.union(*asked) == set(brief_of.values())
 
 
-def test_too_few_briefs(docs: list[Doc]) -> None:
-    with pytest.raises(InstaNERError, match="3 texts from 1 briefs cannot be checked"):
-        find_suspects(docs[:3])
+@pytest.mark.usefixtures("untrained")
+def test_empty_docs_are_counted(nlp: Language, docs: list[Doc]) -> None:
+    empty = nlp.make_doc("")
+    suspects = find_suspects(docs, folds=2)
+    assert suspects
+    shifted = find_suspects([empty, *docs, empty], folds=2)
+    assert shifted == [s._replace(doc=s.doc + 1) for s in suspects]
 
 
-def test_no_entities() -> None:
-    docs = [_make_doc(Vocab(), number, ["O"] * 7) for number in range(30)]
-    with pytest.raises(InstaNERError, match="None of the 30 texts has an entity"):
+@pytest.mark.usefixtures("untrained")
+def test_docs_need_no_briefs_nor_a_language() -> None:
+    docs = [Doc(Vocab(), words=[word], ents=["B-FOOD"]) for word in _FOODS]
+    assert all(0 <= suspect.score <= 1 for suspect in find_suspects(docs, folds=2))
+
+
+@pytest.mark.parametrize(
+    ("ents", "seen", "expected"),
+    [
+        ("OOOO", "____", []),
+        ("BIOB", "FF_F", []),
+        ("OOOO", "_FF_", [(2, 5, 0, 1)]),
+        ("BIOB", "_F_F", [(0, 3, 1, 1)]),
+        ("BOBO", "FFFF", [(0, 7, 2, 1)]),
+        ("BIBI", "T__F", [(0, 3, 1, 1), (4, 7, 1, 1)]),
+    ],
+)
+def test_spans_that_overlap_are_one_suspect(
+    vocab: Vocab, ents: str, seen: str, expected: list[tuple[int, int, int, int]]
+) -> None:
+    tags = [tag if tag == "O" else f"{tag}-F" for tag in ents]
+    doc = Doc(vocab, words=list("abcd"), ents=tags)
+    labels = ["" if label == "_" else label for label in seen]
+    differs = [t.ent_type_ != label for t, label in zip(doc, labels, strict=True)]
+    found = recheck._compare(0, doc, labels, np.where(differs, 0.5, np.inf))
+    assert [(s.start, s.end, len(s.given), len(s.predicted)) for s in found] == expected
+
+
+def test_spans_do_not_end_with_white_space(nlp: Language) -> None:
+    doc = _make_doc(nlp, "rice\n\nwok", "", [(0, 4, "F")])
+    probs = np.array([[0.1, 0.9], [0.1, 0.9], [0.2, 0.8]], "float32")
+    quality, seen = recheck._rate([doc], probs, ["", "F"])
+    assert seen == ["F", "", "F"]
+    assert np.isfinite(quality).tolist() == [False, False, True]
+
+
+def test_quality_is_relative_to_what_is_usual_for_the_label(vocab: Vocab) -> None:
+    doc = Doc(vocab, words=list("abcd"), ents=["B-F", "B-F", "O", "O"])
+    probs = np.array([[0.7, 0.3], [0.1, 0.9], [0.3, 0.7], [0.9, 0.1]], "float32")
+    quality, _ = recheck._rate([doc], probs, ["", "F"])
+    assert quality.tolist() == pytest.approx([0.3 / 0.6, np.inf, 0.3 / 0.6, np.inf])
+
+
+@pytest.mark.parametrize("module", ["cleanlab.count", "cleanlab.rank"])
+def test_missing_cleanlab_is_said_first(
+    docs: list[Doc], monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(InstaNERError, match=r'pip install "instaner\[recheck\]"$'):
         find_suspects(docs)
 
 
-def test_missing_extra_is_one_line(
-    docs: list[Doc], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("pick", "folds", "message"),
+    [
+        (lambda docs: [], 5, "0 texts from 0 briefs cannot be checked in 5 folds"),
+        (lambda docs: docs[:12], 5, "12 texts from 2 briefs cannot be .* in 5 folds"),
+        (lambda docs: docs, 1, "96 texts from 16 briefs cannot be .* in 1 folds"),
+    ],
+)
+def test_too_few_briefs_are_counted(
+    docs: list[Doc], pick: Callable[[list[Doc]], list[Doc]], folds: int, message: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, "cleanlab.rank", None)
-    with pytest.raises(InstaNERError, match=r'pip install "instaner\[recheck\]"'):
+    with pytest.raises(InstaNERError, match=message):
+        find_suspects(pick(docs), folds=folds)
+
+
+def test_corpus_without_entities_is_refused(nlp: Language) -> None:
+    docs = [nlp.make_doc(text) for text in _FOODS]
+    with pytest.raises(InstaNERError, match="None of the 8 texts has an entity"):
         find_suspects(docs)

@@ -71,9 +71,9 @@ def _ground(doc: Doc, *surfaces: str) -> tuple[list[tuple[int, int]], list[Statu
     return [(s.start, s.end) for s in spans], [r.status for r in readings]
 
 
-def _find(doc: Doc, surface: str, fuzzy: float = 93) -> tuple[str, Status]:
+def _find(doc: Doc, surface: str, **options: float) -> tuple[str, Status]:
     """Find one surface. RETURNS (Tuple[str, Status]): What was found in the text."""
-    spans, (reading,) = ground(doc, [Mention(surface, "DISH")], fuzzy=fuzzy)
+    spans, (reading,) = ground(doc, [Mention(surface, "DISH")], **options)
     return "".join(span.text for span in spans), reading.status
 
 
@@ -284,9 +284,13 @@ def test_other_spelling_is_found(text: str, surface: str) -> None:
         ("the illegalities", "legalities"),
         ("my wok", "work"),
         ("custard powder", "mustard powder"),
-        ("南京大学附属第一人民医院", "北京大学附属第一人民医院"),
+        ("南京大学附属第一人民医院神经外科", "北京大学附属第一人民医院神经外科"),
+        ("the Westminster cart", "the Westminster cat"),
         ("for $500 million dollars", "for €500 million dollars"),
-        ("a university in Monrovia somewhere", "a university in Moldavia somewhere"),
+        (
+            "the national university of central Monrovia and its surroundings",
+            "the national university of central Moldavia and its surroundings",
+        ),
     ],
 )
 def test_other_name_is_not_found(text: str, surface: str) -> None:
@@ -297,17 +301,28 @@ def test_other_name_is_not_found(text: str, surface: str) -> None:
 @pytest.mark.parametrize("fuzzy", [0, 100])
 def test_no_other_spelling_is_looked_for(fuzzy: float) -> None:
     doc = _make_doc("mozzarella")
-    assert _find(doc, "mozarella", fuzzy) == ("", Status.NOT_IN_TEXT)
+    assert _find(doc, "mozarella", fuzzy=fuzzy) == ("", Status.NOT_IN_TEXT)
 
 
 @pytest.mark.parametrize(("fuzzy", "found"), [(85, "Micheal"), (86, "")])
 def test_threshold_of_another_spelling_is_kept(fuzzy: float, found: str) -> None:
-    assert _find(_make_doc("Micheal"), "Michael", fuzzy)[0] == found
+    assert _find(_make_doc("Micheal"), "Michael", fuzzy=fuzzy)[0] == found
 
 
 def test_best_other_spelling_is_found() -> None:
     doc = _make_doc("Schwartzeneger", "and", "Schwarzeneger")
-    assert _find(doc, "Schwarzenegger", 80)[0] == "Schwarzeneger"
+    assert _find(doc, "Schwarzenegger", fuzzy=80)[0] == "Schwarzeneger"
+
+
+def test_taken_punctuation_is_no_part_of_another_spelling() -> None:
+    doc = _make_doc('"', "Jaws", "and", "more", '"')
+    assert _ground(doc, '"', '"Jaws and more"')[0] == [(0, 1), (1, 5)]
+
+
+def test_letter_beside_is_no_part_of_another_spelling() -> None:
+    name = "the honourable Quentin Tarantino productions company of Tarantin"
+    doc = Doc(_VOCAB, words=[name.replace("Tarantin", "Tarentin"), "o"])
+    assert _find(doc, f"{name}o")[0] == doc[0].text
 
 
 def test_other_spelling_is_found_among_many_occurrences() -> None:
@@ -316,6 +331,11 @@ def test_other_spelling_is_found_among_many_occurrences() -> None:
         Status.FUZZY,
         Status.NOT_IN_TEXT,
     ]
+
+
+def test_other_spelling_is_looked_for_by_what_is_rare_in_it() -> None:
+    doc = _make_doc(*["restaurant"] * 300, "Qasimov")
+    assert _find(doc, "Restaurant Qasimof")[0] == "restaurant Qasimov"
 
 
 def test_other_spelling_is_not_looked_for_once_all_of_the_same_are_taken() -> None:
