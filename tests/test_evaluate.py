@@ -156,7 +156,7 @@ def test_every_text_is_asked_once(
 
 
 def test_what_made_no_span_is_counted(make_teacher: MakeTeacher, gold: Path) -> None:
-    nlp = make_teacher({_TEXT: f"Sure!\n{_WOK}\n2. sushi | True | DISH | fish"})
+    nlp = make_teacher({_TEXT: f"2. something\n{_WOK}\n3. sushi | True | DISH | fish"})
     assert evaluate(nlp, gold)["unread"] == 2
 
 
