@@ -1,9 +1,9 @@
 """Texts and shards in and out, gold, and the split that keeps them apart."""
 
 import hashlib
-import re
+import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from spacy.vocab import Vocab
 
 from .errors import InstaNERError
 from .files import check_exists, get_field, read_jsonl, write_whole
+from .near import NearFinder
 from .vote import Offsets
 
 # Under this key of doc.user_data stands where a doc comes from: id, brief, votes …
@@ -21,8 +22,11 @@ PROVENANCE = "instaner"
 GENERATOR = "generator"  # the voter that stands for the marks of a text's writer
 
 SHARD_SIZE = 1000  # docs
-_SHINGLE = 5  # characters
-_NEAR = 0.6  # Jaccard index of shingles from which a text is nearly another
+_SHOWN = 80  # characters of a text in a message
+
+# Under "source" of a doc's provenance stands which of these it is.
+REAL = "real"
+GENERATED = "generated"
 
 
 class Text(NamedTuple):
@@ -49,12 +53,15 @@ class SplitCounts(NamedTuple):
 
     train (int): Training texts.
     dev (int): Development texts.
-    test (int): Gold texts.
-    duplicates (int): Texts left out as they are, but for case and punctuation, another.
+    test (int): Gold texts or, without any, texts of the held out briefs.
+    duplicates (int): Texts left out because they are, or nearly are, another.
     leaks (List[Tuple[str, str]]): Ids of texts left out because they are, or nearly
         are, a gold text, each with the id of that one.
     disputed (int): Tokens of train and dev without annotation.
-    labels (Counter[str]): Entities of train and dev by label.
+    labels (Counter[str]): Entities of train and dev by label, a real text's once.
+    texts (Dict[str, Dict[str, int]]): For train, dev and test, texts by source; gold
+        is none.
+    unshared (Dict[str, str]): Labels that only one source has, with that source.
     """
 
     train: int
@@ -64,6 +71,8 @@ class SplitCounts(NamedTuple):
     leaks: list[tuple[str, str]]
     disputed: int
     labels: Counter[str]
+    texts: dict[str, dict[str, int]]
+    unshared: dict[str, str]
 
 
 def read_texts(path: Path) -> Iterator[Text]:
@@ -111,8 +120,8 @@ def read_train_texts(path: Path) -> Iterator[Text]:
 def read_gold(path: Path, nlp: Language) -> Iterator[Doc]:
     """Read annotated texts.
 
-    path (Path): JSONL with text and spans (start and end character and label), or a
-        DocBin.
+    path (Path): JSONL with text, spans (start and end character and label) and, where
+        there are any, id and brief, or a DocBin.
     nlp (Language): Pipeline whose tokenizer is used.
     YIELDS (Doc): Docs with entities.
     RAISES (InstaNERError): On a broken line, or a span that is not on token boundaries
@@ -141,6 +150,8 @@ def read_gold(path: Path, nlp: Language) -> Iterator[Doc]:
             ) from err
         text_id = str(row.get("id", f"{path.stem}-{number}"))
         doc.user_data[PROVENANCE] = {"id": text_id}
+        if "brief" in row:
+            doc.user_data[PROVENANCE]["brief"] = str(row["brief"])
         yield doc
 
 
@@ -191,132 +202,199 @@ def read_docs(path: Path, vocab: Vocab) -> Iterator[Doc]:
 
 def split(
     annotated: Path,
-    gold: Path,
+    gold: Path | None,
     output: Path,
     nlp: Language,
     *,
     dev: float = 0.1,
+    test: float = 0.1,
+    real: Sequence[Path] = (),
+    real_weight: float = 1.0,
+    dev_real: bool = False,
+    drop_leaks: bool = False,
     seed: int = 0,
 ) -> SplitCounts:
-    """Split annotated shards into train.spacy and dev.spacy, with whole briefs on
-    either side, and write the gold as test.spacy. Texts that repeat another, or a gold
-    text, are left out.
+    """Split annotated shards, and real texts, into train.spacy and dev.spacy, with
+    whole briefs on either side and each source drawn apart, and write the gold as
+    test.spacy. Texts that are, or nearly are, another are left out: of a real and a
+    generated one, the generated.
 
     annotated (Path): Folder of shards.
-    gold (Path): Gold test set, JSONL or DocBin.
+    gold (Optional[Path]): Gold test set, JSONL or DocBin. None: other briefs are held
+        out as test.spacy.
     output (Path): Folder for the three files.
     nlp (Language): Pipeline whose tokenizer is used.
     dev (float): Share of the texts for dev, between 0 and 1.
-    seed (int): Decides which briefs go to dev.
+    test (float): Share of the texts for test.spacy, where there is no gold.
+    real (Sequence[Path]): Real annotated texts, JSONL or DocBin.
+    real_weight (float): How many times a real text stands in train.spacy. Of a
+        fraction, as many texts are drawn.
+    dev_real (bool): Draw dev from the real texts alone.
+    drop_leaks (bool): Leave texts out that are, or nearly are, a gold text.
+    seed (int): Decides which briefs go to dev and test.
     RETURNS (SplitCounts): What was written.
-    RAISES (InstaNERError): On an empty corpus, or too few briefs.
+    RAISES (InstaNERError): On a gold text among the others, an empty corpus, or too
+        few briefs.
     """
     if not 0 < dev < 1:
         raise InstaNERError(f"The share for dev is {dev}. Give one between 0 and 1.")
-    test_docs = list(read_gold(gold, nlp))
-    if not test_docs:
-        raise InstaNERError(f"{gold} has no texts. A student is tested on gold.")
-    sizes: Counter[str] = Counter()
-    kept: set[str] = set()
-    find_leak = LeakFinder((_get_id(doc), doc.text) for doc in test_docs)
-    duplicates = 0
-    leaks: list[tuple[str, str]] = []
-    for doc in read_docs(annotated, nlp.vocab):
-        leak = find_leak(doc.text)
-        if leak is not None:
-            leaks.append((_get_id(doc), leak))
-            continue
-        key = _normalise(doc.text)
-        if key in kept:
-            duplicates += 1
-            continue
-        kept.add(key)
-        sizes[get_brief(doc)] += 1
-    briefs = _draw(sizes, dev, seed)
-    if not briefs or len(briefs) == len(sizes):
+    if not gold and not 0 < test < 1 - dev:
         raise InstaNERError(
-            f"{annotated} has {sum(sizes.values())} texts from {len(sizes)} briefs: "
-            "too few to split into train and dev. Annotate more."
+            f"The share for test is {test}. Give one above 0 that leaves texts to "
+            f"train on beside {dev} for dev."
         )
-    bins = {"train": DocBin(store_user_data=True), "dev": DocBin(store_user_data=True)}
-    labels: Counter[str] = Counter()
+    if not 0 < real_weight < math.inf:
+        raise InstaNERError(
+            f"The weight of real texts is {real_weight}. Give a number above 0."
+        )
+    if dev_real and not real:
+        raise InstaNERError(
+            "Dev is to be drawn from the real texts, but there are none. Give --real "
+            "FILE, or leave out --dev-real."
+        )
+    test_docs = list(read_gold(gold, nlp)) if gold else []
+    if gold and not test_docs:
+        raise InstaNERError(f"{gold} has no texts. A student is tested on gold.")
+    kept, sizes, duplicates, leaks = _sift(
+        _read_sources(annotated, real, nlp), test_docs, drop_leaks=drop_leaks
+    )
+    places: dict[tuple[str, str], str] = {}  # of a source's brief, if not train
+    for source in [REAL, GENERATED] if real else [GENERATED]:
+        in_dev = 0 if dev_real and source == GENERATED else dev
+        shares = {"dev": in_dev, "test": 0 if gold else test}
+        drawn = _draw(sizes[source], shares, seed)
+        if not set(sizes[source]) - set(drawn) or any(
+            share and name not in drawn.values() for name, share in shares.items()
+        ):
+            where = annotated if source == GENERATED else ", ".join(map(str, real))
+            raise InstaNERError(
+                f"{where} has {sum(sizes[source].values())} texts from "
+                f"{len(sizes[source])} briefs: too few to split into train and "
+                f"{' and '.join(name for name in shares if shares[name])}. Annotate "
+                "more."
+            )
+        places.update(((source, brief), name) for brief, name in drawn.items())
+    bins = {name: DocBin(store_user_data=True) for name in ("train", "dev", "test")}
+    for doc in test_docs:
+        bins["test"].add(doc)
+    texts: dict[str, Counter[str]] = {name: Counter() for name in bins}
+    found: dict[str, Counter[str]] = defaultdict(Counter)
     disputed = 0
-    for doc in read_docs(annotated, nlp.vocab):
-        key = _normalise(doc.text)
-        if key in kept:
-            kept.remove(key)  # its duplicates are left out
-            bins["dev" if get_brief(doc) in briefs else "train"].add(doc)
-            labels.update(ent.label_ for ent in doc.ents)
+    for number, doc in enumerate(_read_sources(annotated, real, nlp)):
+        if number not in kept:
+            continue
+        source = doc.user_data[PROVENANCE]["source"]
+        name = places.get((source, get_brief(doc)), "train")
+        times = 1
+        if source == REAL and name == "train":
+            times = int(real_weight + _hash(f"{seed}:{doc.text}") / 2**64)
+        for _ in range(times):
+            bins[name].add(doc)
+        texts[name][source] += times
+        if times and name != "test":
+            found[source].update(ent.label_ for ent in doc.ents)
             disputed += sum(token.ent_iob == 0 for token in doc)
+    labels = sum(found.values(), Counter())
     if not labels:
         raise InstaNERError(
-            f"{annotated} has no entities in {sum(sizes.values())} texts. There is "
-            "nothing to train on: check the teacher's answers."
+            f"{annotated} has no entities in {len(kept)} texts. There is nothing to "
+            "train on: check the teacher's answers."
         )
-    bins["test"] = DocBin(docs=test_docs, store_user_data=True)
     for name, doc_bin in bins.items():
         with write_whole(output / f"{name}.spacy") as part:
             doc_bin.to_disk(part)
     return SplitCounts(
         len(bins["train"]),
         len(bins["dev"]),
-        len(test_docs),
+        len(bins["test"]),
         duplicates,
         leaks,
         disputed,
         labels,
+        {name: dict(by_source) for name, by_source in texts.items()},
+        {
+            label: source
+            for source in found
+            for label in sorted(found[source])
+            if real and found[source][label] == labels[label]
+        },
     )
 
 
-class LeakFinder:
-    """Finds the test text that a text is, or nearly is: the Jaccard index of their
-    sets of 5-character shingles, punctuation and case aside, is 0.6 or more
-    (Broder 1997, On the resemblance and containment of documents).
+def _read_sources(
+    annotated: Path, real: Sequence[Path], nlp: Language
+) -> Iterator[Doc]:
+    # The real ones first: of two that are alike, the first is kept.
+    for path in real:
+        doc = None
+        for doc in read_gold(path, nlp):
+            doc.user_data.setdefault(PROVENANCE, {})["source"] = REAL
+            yield doc
+        if doc is None:
+            raise InstaNERError(f"{path} has no texts. Leave out --real, or add some.")
+    for doc in read_docs(annotated, nlp.vocab):
+        doc.user_data.setdefault(PROVENANCE, {})["source"] = GENERATED
+        yield doc
 
-    texts (Iterable[Tuple[str, str]]): Id and text of each test text.
+
+def _sift(
+    docs: Iterable[Doc], test_docs: list[Doc], *, drop_leaks: bool
+) -> tuple[set[int], dict[str, Counter[str]], int, list[tuple[str, str]]]:
+    """RETURNS (Tuple): Numbers of the docs to keep, sizes of their briefs by source,
+    how many are duplicates, and the leaks.
     """
-
-    def __init__(self, texts: Iterable[tuple[str, str]]) -> None:
-        self._ids: list[str] = []
-        self._sizes: list[int] = []
-        self._index: dict[str, list[int]] = defaultdict(list)
-        for number, (text_id, text) in enumerate(texts):
-            shingles = _shingle(text)
-            self._ids.append(text_id)
-            self._sizes.append(len(shingles))
-            for shingle in shingles:
-                self._index[shingle].append(number)
-
-    def __call__(self, text: str) -> str | None:
-        """RETURNS (Optional[str]): Id of the test text that is nearest, if near."""
-        shingles = _shingle(text)
-        shared: Counter[int] = Counter()
-        for shingle in shingles:
-            shared.update(self._index.get(shingle, ()))
-        best = max(
-            (
-                (count / (len(shingles) + self._sizes[number] - count), number)
-                for number, count in shared.items()
-            ),
-            default=(0.0, 0),
+    test_texts, texts = NearFinder(), NearFinder()
+    for number, doc in enumerate(test_docs):
+        test_texts.add(str(number), doc.text)
+    kept: set[int] = set()
+    sizes: dict[str, Counter[str]] = {REAL: Counter(), GENERATED: Counter()}
+    duplicates = 0
+    leaks: list[tuple[str, str]] = []
+    first = ""
+    for number, doc in enumerate(docs):
+        if (leak := test_texts.find(doc.text)) is not None:
+            test_doc = test_docs[int(leak)]
+            leaks.append((_get_id(doc), _get_id(test_doc)))
+            first = first or f"{_show(doc)} is the test text {_show(test_doc)}"
+        elif texts.find(doc.text) is not None:
+            duplicates += 1
+        else:
+            texts.add(str(number), doc.text)
+            kept.add(number)
+            sizes[doc.user_data[PROVENANCE]["source"]][get_brief(doc)] += 1
+    if leaks and not drop_leaks:
+        more = f", and so are {len(leaks) - 1} more" if len(leaks) > 1 else ""
+        raise InstaNERError(
+            f"{first}, or nearly{more}. A student must not be tested on what it was "
+            "trained on: remove such texts and annotate again, or leave them out with "
+            "--drop-leaks."
         )
-        return self._ids[best[1]] if best[0] >= _NEAR else None
+    return kept, sizes, duplicates, leaks
 
 
-def _draw(sizes: Counter[str], share: float, seed: int) -> set[str]:
+def _draw(sizes: Counter[str], shares: dict[str, float], seed: int) -> dict[str, str]:
     # By hash, so that new briefs leave the others where they are.
-    ranked = sorted(
-        sizes, key=lambda brief: hashlib.sha256(f"{seed}:{brief}".encode()).digest()
-    )
-    wanted = share * sum(sizes.values())
-    drawn: set[str] = set()
-    count = 0
-    for brief in ranked:
-        if count >= wanted:
-            break
-        drawn.add(brief)
-        count += sizes[brief]
+    ranked = sorted(sizes, key=lambda brief: _hash(f"{seed}:{brief}"))
+    total = sum(sizes.values())
+    drawn: dict[str, str] = {}
+    for name, share in shares.items():
+        count = 0
+        while count < share * total and len(drawn) < len(ranked):
+            brief = ranked[len(drawn)]
+            drawn[brief] = name
+            count += sizes[brief]
     return drawn
+
+
+def _hash(text: str) -> int:
+    """RETURNS (int): The first 64 bits of a text's SHA-256."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return int.from_bytes(digest[:8], "big")
+
+
+def _show(doc: Doc) -> str:
+    text = doc.text if len(doc.text) <= _SHOWN else f"{doc.text[:_SHOWN]}…"
+    return f'{_get_id(doc)} "{text}"'.strip()
 
 
 def _get_id(doc: Doc) -> str:
@@ -327,16 +405,6 @@ def get_brief(doc: Doc) -> str:
     """RETURNS (str): The brief that a doc was written from, or what stands for it."""
     provenance = doc.user_data.get(PROVENANCE, {})
     return str(provenance.get("brief", provenance.get("id", doc.text)))
-
-
-def _normalise(text: str) -> str:
-    return " ".join(re.findall(r"\w+", text.casefold())) or text
-
-
-def _shingle(text: str) -> set[str]:
-    normal = _normalise(text)
-    last = max(1, len(normal) - _SHINGLE + 1)
-    return {normal[i : i + _SHINGLE] for i in range(last)}
 
 
 def _get_spans(

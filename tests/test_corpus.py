@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import srsly
 from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.vocab import Vocab
@@ -10,7 +11,6 @@ from spacy.vocab import Vocab
 from instaner import corpus
 from instaner.corpus import (
     PROVENANCE,
-    LeakFinder,
     SplitCounts,
     Text,
     read_docs,
@@ -204,30 +204,19 @@ def test_missing_corpus_is_named(tmp_path: Path, vocab: Vocab) -> None:
         list(read_docs(tmp_path / "nowhere.spacy", vocab))
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("Nothing beats a cast iron skillet.", "g"),
-        ("nothing beats... a CAST-IRON skillet!", "g"),
-        ("Nothing beats a good cast iron skillet.", "g"),
-        ("A cast iron skillet is heavy.", None),
-        ("Thanks, that is good to know.", None),
-        ("", None),
-        ("!?", None),
-    ],
-)
-def test_leak_finder(text: str, found: str | None) -> None:
-    find_leak = LeakFinder([("g", str(_GOLD["text"])), ("h", "Thanks a lot.")])
-    assert find_leak(text) == found
-
-
-def test_leak_finder_finds_texts_without_letters() -> None:
-    assert LeakFinder([("g", "!?")])("!?") == "g"
-
-
 def test_split_writes_all_texts(gold: Path, nlp: Language) -> None:
     counts = _split((_make_doc(nlp, n) for n in range(20)), gold, nlp, dev=0.2)
-    assert counts == SplitCounts(16, 4, 1, 0, [], 0, counts.labels)
+    assert counts == SplitCounts(
+        16,
+        4,
+        1,
+        0,
+        [],
+        0,
+        counts.labels,
+        {"train": {"generated": 16}, "dev": {"generated": 4}, "test": {}},
+        {},
+    )
     assert counts.labels == {"EQUIPMENT": 20}
     written = [*_read(gold, "train", nlp), *_read(gold, "dev", nlp)]
     assert {doc[1].text for doc in written} == {str(n) for n in range(20)}
@@ -276,10 +265,42 @@ def test_split_leaves_duplicates_out(gold: Path, nlp: Language, has_ids: bool) -
     assert (counts.train + counts.dev, counts.duplicates) == (4, 2)
 
 
+@pytest.mark.parametrize(
+    "text", ["A wok on the stove, and rice!", "a WOK on the big stove and rice"]
+)
+def test_split_leaves_near_duplicates_out(gold: Path, nlp: Language, text: str) -> None:
+    docs = [_make_doc(nlp, n) for n in range(4)]
+    docs.insert(1, _make_doc(nlp, 4, text="A wok on the stove and rice."))
+    docs.append(_make_doc(nlp, 5, text=text))
+    counts = _split(docs, gold, nlp)
+    assert (counts.train + counts.dev, counts.duplicates) == (5, 1)
+
+
+def test_split_refuses_a_test_text(gold: Path, nlp: Language) -> None:
+    docs = [_make_doc(nlp, n) for n in range(4)]
+    docs.append(_make_doc(nlp, 4, text="Nothing beats a good cast-iron skillet."))
+    docs.append(_make_doc(nlp, 5, text=str(_GOLD["text"]).upper()))
+    with pytest.raises(InstaNERError) as caught:
+        _split(docs, gold, nlp)
+    assert str(caught.value).startswith(
+        't4 "Nothing beats a good cast-iron skillet." is the test text gold-0 '
+        '"Nothing beats a cast iron skillet.", or nearly, and so are 1 more.'
+    )
+    assert "--drop-leaks" in str(caught.value)
+    assert not gold.with_name("corpus").exists()
+
+
+def test_long_texts_are_shown_in_part(write_rows: WriteRows, nlp: Language) -> None:
+    text = 30 * "wok "
+    gold = write_rows({"text": text, "spans": []}, name="gold.jsonl")
+    with pytest.raises(InstaNERError, match=f'"{text[:80]}…" is the test text gold-1'):
+        _split([_make_doc(nlp, 0, text=text)], gold, nlp)
+
+
 def test_split_leaves_out_and_names_a_test_text(gold: Path, nlp: Language) -> None:
     docs = [_make_doc(nlp, n) for n in range(4)]
     docs.append(_make_doc(nlp, 4, text=str(_GOLD["text"]).upper()))
-    counts = _split(docs, gold, nlp)
+    counts = _split(docs, gold, nlp, drop_leaks=True)
     assert counts.train + counts.dev == 4
     assert counts.leaks == [("t4", "gold-0")]
 
@@ -290,7 +311,7 @@ def test_failed_split_leaves_the_old_one(gold: Path, nlp: Language) -> None:
     old.write_bytes(b"old")
     docs = [_make_doc(nlp, 0, text=str(_GOLD["text"]))]
     with pytest.raises(InstaNERError, match="too few to split"):
-        _split(docs, gold, nlp)
+        _split(docs, gold, nlp, drop_leaks=True)
     assert [path.read_bytes() for path in old.parent.iterdir()] == [b"old"]
 
 
@@ -322,3 +343,198 @@ def test_split_refuses_a_wrong_share(gold: Path, nlp: Language, dev: float) -> N
 def test_split_without_an_annotated_folder(gold: Path, nlp: Language) -> None:
     with pytest.raises(InstaNERError, match=r"Corpus not found: .*nowhere"):
         split(gold.with_name("nowhere"), gold, gold.with_name("corpus"), nlp)
+
+
+def _split_without_gold(
+    docs: Iterable[Doc], folder: Path, nlp: Language, **settings: Any
+) -> SplitCounts:
+    write_shards(docs, folder / "annotated")
+    return split(folder / "annotated", None, folder / "corpus", nlp, **settings)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_without_gold_whole_briefs_are_held_out(
+    tmp_path: Path, nlp: Language, seed: int
+) -> None:
+    docs = (_make_doc(nlp, n, brief=f"b{n % 8}") for n in range(40))
+    counts = _split_without_gold(docs, tmp_path, nlp, test=0.2, seed=seed)
+    assert (counts.train, counts.dev, counts.test) == (25, 5, 10)
+    gold = tmp_path / "gold.jsonl"
+    briefs = [_get_briefs(_read(gold, n, nlp)) for n in ("train", "dev", "test")]
+    assert [len(drawn) for drawn in briefs] == [5, 1, 2]
+    assert len(set.union(*briefs)) == 8
+
+
+def test_dev_is_the_same_without_gold(gold: Path, nlp: Language) -> None:
+    _split((_make_doc(nlp, n) for n in range(20)), gold, nlp)
+    dev = _get_briefs(_read(gold, "dev", nlp))
+    split(gold.with_name("annotated"), None, gold.with_name("corpus"), nlp)
+    assert _get_briefs(_read(gold, "dev", nlp)) == dev
+
+
+@pytest.mark.parametrize("share", [0.0, 0.9, -0.1])
+def test_split_refuses_a_wrong_share_for_test(
+    tmp_path: Path, nlp: Language, share: float
+) -> None:
+    with pytest.raises(InstaNERError, match=f"The share for test is {share}"):
+        _split_without_gold([_make_doc(nlp, 0)], tmp_path, nlp, test=share)
+
+
+def test_split_without_gold_needs_a_third_brief(tmp_path: Path, nlp: Language) -> None:
+    with pytest.raises(InstaNERError, match="too few to split into train and dev and"):
+        _split_without_gold((_make_doc(nlp, n) for n in range(2)), tmp_path, nlp)
+
+
+_REAL = [
+    {
+        "id": f"r{n}",
+        "text": f"Kettle {n} {n**4} {3 * (name + ' ')}",
+        "brief": f"page-{n // 2}",
+        "spans": [{"start": 0, "end": 6, "label": "EQUIPMENT"}],
+    }
+    for n, name in enumerate(2 * ["tin", "copper", "glass", "steel", "iron"])
+]
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Path:
+    srsly.write_jsonl(tmp_path / "real.jsonl", _REAL)
+    return tmp_path / "real.jsonl"
+
+
+def _get_sources(docs: Iterable[Doc]) -> list[str]:
+    return sorted(doc.user_data[PROVENANCE]["source"] for doc in docs)
+
+
+def test_read_gold_keeps_id_and_brief(real: Path, nlp: Language) -> None:
+    doc = next(read_gold(real, nlp))
+    assert doc.user_data[PROVENANCE] == {"id": "r0", "brief": "page-0"}
+
+
+def test_real_texts_are_drawn_apart(gold: Path, real: Path, nlp: Language) -> None:
+    docs = (_make_doc(nlp, n) for n in range(20))
+    counts = _split(docs, gold, nlp, real=[real], dev=0.2)
+    assert counts.texts == {
+        "train": {"real": 8, "generated": 16},
+        "dev": {"real": 2, "generated": 4},
+        "test": {},
+    }
+    train, dev = (_read(gold, name, nlp) for name in ("train", "dev"))
+    assert _get_sources(dev) == [*4 * ["generated"], *2 * ["real"]]
+    assert not _get_briefs(train) & _get_briefs(dev)
+
+
+def test_real_texts_leave_the_generated_where_they_are(
+    gold: Path, real: Path, nlp: Language
+) -> None:
+    drawn = []
+    for settings in ({}, {"real": [real]}):
+        annotated = gold.with_name(f"annotated-{len(drawn)}")
+        write_shards((_make_doc(nlp, n) for n in range(20)), annotated)
+        split(annotated, gold, gold.with_name("corpus"), nlp, **settings)  # type: ignore[arg-type]
+        briefs = _get_briefs(_read(gold, "dev", nlp))
+        drawn.append({brief for brief in briefs if brief.startswith("b")})
+    assert drawn[0] == drawn[1]
+
+
+@pytest.mark.parametrize(("weight", "least", "most"), [(3, 24, 24), (2.5, 16, 24)])
+def test_real_texts_are_repeated(
+    gold: Path, real: Path, nlp: Language, weight: float, least: int, most: int
+) -> None:
+    docs = [_make_doc(nlp, n) for n in range(20)]
+    counts = _split(docs, gold, nlp, real=[real], real_weight=weight, dev=0.2)
+    assert least <= counts.texts["train"]["real"] <= most
+    assert counts.train == counts.texts["train"]["real"] + 16
+    assert counts.texts["dev"]["real"] == 2
+    assert counts.labels["EQUIPMENT"] == 30
+
+
+def test_part_of_the_real_texts_is_left_out(gold: Path, nlp: Language) -> None:
+    rows = [
+        {**_REAL[0], "id": "", "brief": f"{n}", "text": f"Kettle {n**9:030} ."}
+        for n in range(100)
+    ]
+    real = gold.with_name("real.spacy")
+    path = gold.with_name("rows.jsonl")
+    srsly.write_jsonl(path, rows)
+    write_docs(read_gold(path, nlp), real)
+    docs = [_make_doc(nlp, n) for n in range(20)]
+    counts = _split(docs, gold, nlp, real=[real], real_weight=0.5)
+    kept = counts.texts["train"]["real"]
+    assert 0.3 < kept / (100 - counts.duplicates - counts.texts["dev"]["real"]) < 0.7
+    again = split(
+        gold.with_name("annotated"),
+        gold,
+        gold.with_name("again"),
+        nlp,
+        real=[real],
+        real_weight=0.5,
+    )
+    assert again == counts
+
+
+def test_dev_can_be_real_alone(gold: Path, real: Path, nlp: Language) -> None:
+    docs = (_make_doc(nlp, n) for n in range(20))
+    counts = _split(docs, gold, nlp, real=[real, real], dev_real=True, dev=0.5)
+    assert counts.texts["dev"] == {"real": 6}
+    assert counts.texts["train"] == {"real": 4, "generated": 20}
+    assert counts.duplicates == 10
+
+
+def test_generated_text_near_a_real_one_is_left_out(
+    gold: Path, real: Path, nlp: Language
+) -> None:
+    docs = [_make_doc(nlp, n) for n in range(20)]
+    docs.append(_make_doc(nlp, 20, text=f"My {_REAL[3]['text']}"))
+    counts = _split(docs, gold, nlp, real=[real], dev=0.2)
+    assert counts.duplicates == 1
+    assert counts.texts["train"]["real"] + counts.texts["dev"]["real"] == 10
+
+
+def test_real_text_that_is_gold_is_refused(
+    gold: Path, real: Path, nlp: Language
+) -> None:
+    srsly.write_jsonl(real, [*_REAL, {**_GOLD, "id": "mine"}])
+    with pytest.raises(InstaNERError, match='^mine "Nothing beats .* text gold-0 "'):
+        _split([_make_doc(nlp, n) for n in range(9)], gold, nlp, real=[real])
+
+
+def test_labels_of_one_source_are_named(gold: Path, real: Path, nlp: Language) -> None:
+    span = {"start": 0, "end": 6, "label": "KETTLE"}
+    srsly.write_jsonl(real, [{**row, "spans": [span]} for row in _REAL])
+    docs = [_make_doc(nlp, n) for n in range(9)]
+    counts = _split(docs, gold, nlp, real=[real])
+    assert counts.unshared == {"KETTLE": "real", "EQUIPMENT": "generated"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"real_weight": 0}, "The weight of real texts is 0"),
+        ({"real_weight": float("nan")}, "The weight of real texts is nan"),
+        ({"real_weight": float("inf")}, "The weight of real texts is inf"),
+        ({"real": [], "dev_real": True}, "Give --real FILE, or leave out --dev-real"),
+        ({"real": [Path("none.jsonl")]}, "not found: none.jsonl"),
+    ],
+)
+def test_split_refuses_wrong_settings(
+    settings: dict[str, Any], message: str, gold: Path, real: Path, nlp: Language
+) -> None:
+    with pytest.raises(InstaNERError, match=message):
+        _split([_make_doc(nlp, 0)], gold, nlp, **{"real": [real], **settings})
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "real.jsonl has no texts"),
+        ([{"text": 5}], "real.jsonl, line 1"),
+        (_REAL[:2], "real.jsonl has 2 texts from 1 briefs: too few"),
+    ],
+)
+def test_split_refuses_broken_real_texts(
+    rows: list[Any], message: str, gold: Path, real: Path, nlp: Language
+) -> None:
+    srsly.write_jsonl(real, rows)
+    with pytest.raises(InstaNERError, match=message):
+        _split([_make_doc(nlp, n) for n in range(9)], gold, nlp, real=[real])

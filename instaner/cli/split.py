@@ -1,8 +1,9 @@
 from pathlib import Path
+from typing import Any
 
 import spacy
 
-from ..corpus import split
+from ..corpus import GENERATED, split
 from ..errors import InstaNERError
 from ..files import write_meta
 from ._util import Arg, Opt, msg, one_line_errors, print_examples
@@ -11,11 +12,21 @@ from ._util import Arg, Opt, msg, one_line_errors, print_examples
 @one_line_errors
 def split_cli(
     annotated: Path = Arg(..., help="Folder of annotated shards"),
-    gold: Path = Arg(..., help="Gold test set: JSONL with text and spans, or a DocBin"),
+    gold: str = Arg(
+        ...,
+        help='Gold test set: JSONL with text and spans, or a DocBin. "": there is none',
+    ),
     output: Path = Arg(..., help="Folder for train.spacy, dev.spacy and test.spacy"),
     dev: float = Opt(0.1, help="Share of the texts for dev"),
+    test: float = Opt(0.1, help="Share of the texts for test, where there is no gold"),
+    real: list[str] = Opt([], help="Real annotated texts: as the gold. Repeatable"),
+    real_weight: float = Opt(1.0, help="Times that a real text stands in train"),
+    dev_real: bool = Opt(False, "--dev-real", help="Draw dev from real texts alone"),
+    drop_leaks: bool = Opt(
+        False, "--drop-leaks", help="Leave out texts that are, or nearly are, gold"
+    ),
     lang: str = Opt("en", help="Language whose tokenizer splits the gold"),
-    seed: int = Opt(0, help="Decides which briefs go to dev"),
+    seed: int = Opt(0, help="Decides which briefs go to dev and test"),
 ) -> None:
     """Split annotated texts by brief into train and dev, apart from the gold."""
     try:
@@ -24,13 +35,53 @@ def split_cli(
         raise InstaNERError(
             f'Language "{lang}" cannot be used: {" ".join(str(err).split())}'
         ) from err
-    counts = split(annotated, gold, output, nlp, dev=dev, seed=seed)
-    write_meta(output / "split", **counts._asdict(), share=dev, seed=seed)
-    msg.good(f"{counts.train} texts to train on, {counts.dev} for dev: {output}")
-    msg.text(
-        f"{counts.test} gold texts to test on; no training text is, or nearly is, "
-        "one of them"
+    real = [path for path in real if path]  # a variable of project.yml can be empty
+    counts = split(
+        annotated,
+        Path(gold) if gold else None,
+        output,
+        nlp,
+        dev=dev,
+        test=test,
+        real=[Path(path) for path in real],
+        real_weight=real_weight,
+        dev_real=dev_real,
+        drop_leaks=drop_leaks,
+        seed=seed,
     )
+    settings: dict[str, Any] = {
+        "share": dev,
+        "test_share": None if gold else test,
+        "real": real,
+        "real_weight": real_weight,
+        "dev_real": dev_real,
+        "drop_leaks": drop_leaks,
+        "seed": seed,
+    }
+    write_meta(output / "split", **counts._asdict(), **settings)
+    msg.good(f"{counts.train} texts to train on, {counts.dev} for dev: {output}")
+    if gold:
+        msg.text(
+            f"{counts.test} gold texts to test on; no training text is, or nearly is, "
+            "one of them"
+        )
+    else:
+        msg.warn(
+            f"{counts.test} texts are held out to test on. "
+            f"{counts.texts['test'].get(GENERATED, 0)} of them are silver, the "
+            "teacher's own annotations: scores on them say how well the student "
+            "imitates the teacher, not how right it is."
+        )
+    if real:
+        for name, by_source in counts.texts.items():
+            parts = [f"{count} {source}" for source, count in by_source.items()]
+            if parts:
+                msg.text(f"  {name}: {', '.join(parts)}")
+    for label, source in counts.unshared.items():
+        msg.warn(
+            f"Only {source} texts have {label}: a student learns from the others that "
+            "there is none."
+        )
     if counts.leaks:
         msg.warn(
             f"{len(counts.leaks)} texts were left out: they are, or nearly are, a test "
@@ -38,7 +89,9 @@ def split_cli(
         )
         print_examples(f"{text} is test text {test}" for text, test in counts.leaks)
     if counts.duplicates:
-        msg.text(f"{counts.duplicates} texts were left out: they repeat another")
+        msg.text(
+            f"{counts.duplicates} texts were left out: they are, or nearly are, another"
+        )
     if counts.disputed:
         msg.text(f"{counts.disputed} disputed tokens are not trained on")
     msg.table(sorted(counts.labels.items()), header=("label", "entities"), divider=True)

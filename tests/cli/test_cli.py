@@ -130,6 +130,70 @@ def test_empty_corpus(run: Run) -> None:
     assert not Path("corpus").exists()
 
 
+def _write_annotated(count: int = 12) -> None:
+    nlp, docs = spacy.blank("en"), []
+    for number in range(count):
+        name = ["Rice", "Leek", "Kale", "Plum"][number % 4]
+        doc = nlp.make_doc(f"{name} {number**5} {name} {number} {name} {number**4}.")
+        doc.set_ents([doc.char_span(0, 4, label="INGREDIENT")])
+        docs.append(doc)
+    Path("annotated").mkdir()
+    write_docs(docs, Path("annotated/00000.spacy"))
+
+
+def test_split_without_gold_is_silver(run: Run) -> None:
+    _write_annotated()
+    result = run("split", "annotated", "", "corpus", "--real", "")
+    assert result.exit_code == 0, result.output
+    assert "2 texts are held out to test on. 2 of them are silver" in result.stdout
+    assert "how well the student imitates the teacher" in result.stdout
+    meta = srsly.read_json("corpus/split.meta.json")
+    assert (meta["test"], meta["test_share"], meta["real"]) == (2, 0.1, [])
+
+
+def test_split_mixes_real_texts_in(run: Run) -> None:
+    _write_annotated()
+    args = ["--real", "assets/gold.jsonl", "--real-weight", "2", "--dev-real"]
+    result = run("split", "annotated", "", "corpus", *args)
+    assert result.exit_code == 0, result.output
+    meta = srsly.read_json("corpus/split.meta.json")
+    assert meta["texts"]["train"]["generated"] == 10
+    assert list(meta["texts"]["dev"]) == ["real"]
+    assert f"  dev: {meta['dev']} real" in result.stdout
+    assert "Only real texts have DISH" in result.stdout
+
+
+def test_split_drops_leaks_when_told_to(run: Run) -> None:
+    _write_annotated()
+    row = srsly.read_jsonl("assets/gold.jsonl")
+    text = next(iter(row))["text"]
+    srsly.write_jsonl(
+        "mine.jsonl",
+        [{"id": f"m{n}", "text": t, "spans": []} for n, t in enumerate([text, *"ABC"])],
+    )
+    args = ["split", "annotated", "assets/gold.jsonl", "corpus", "--real", "mine.jsonl"]
+    _check_one_line(run(*args), f'm0 "{text[:80]}', "--drop-leaks")
+    result = run(*args, "--drop-leaks")
+    assert result.exit_code == 0, result.output
+    assert (
+        "1 texts were left out: they are, or nearly are, a test text" in result.stdout
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "word"),
+    [
+        (["--real-weight", "0"], "weight"),
+        (["--dev-real"], "--dev-real"),
+        (["--real", "nowhere.jsonl"], "nowhere.jsonl"),
+        (["--test", "1"], "share for test"),
+    ],
+)
+def test_split_with_wrong_options(args: list[str], word: str, run: Run) -> None:
+    _write_annotated()
+    _check_one_line(run("split", "annotated", "", "corpus", *args), word)
+
+
 def test_unknown_language(run: Run) -> None:
     Path("annotated").mkdir()
     result = run("split", "annotated", "assets/gold.jsonl", "out", "--lang", "tlh")
