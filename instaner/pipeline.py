@@ -3,11 +3,12 @@
 import re
 import warnings
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from catalogue import RegistryError
-from spacy import util
+from spacy import blank, util
 from spacy.language import Language
 from spacy_llm.pipeline.llm import LLMWrapper
 from spacy_llm.ty import supports_sharding
@@ -20,6 +21,15 @@ LLM_FACTORY = "llm"
 
 _EMPTY_ANSWERS = ("", "{}", "[]", "No entities")
 _LONGEST = 400  # characters of another library's message
+
+# Language code to the packages that spaCy's tokenizer for it needs, as pip names them.
+_TOKENIZER_NEEDS = {
+    "ja": ["sudachipy", "sudachidict_core"],
+    "ko": ["natto-py"],
+    "th": ["pythainlp"],
+    "vi": ["pyvi"],
+}
+_MODULES = {"natto-py": "natto"}  # where it is not named as the package
 
 
 def read_config(source: str, *, overrides: dict[str, Any] | None = None) -> Config:
@@ -71,6 +81,26 @@ def sets_ents(task: Any, nlp: Language) -> bool:
     return failed == len(_EMPTY_ANSWERS) and bool(getattr(task, "labels", ()))
 
 
+def make_blank(lang: str) -> Language:
+    """Make a pipeline that is a tokenizer only, as `spacy.blank` does.
+
+    lang (str): Language code, for example "en", or "xx" for any language.
+    RETURNS (Language): The pipeline.
+    RAISES (InstaNERError): If spaCy does not know the language, or its tokenizer needs
+        what is missing.
+    """
+    try:
+        nlp = blank(lang)
+        nlp.make_doc(lang)
+    except ImportError as err:
+        raise InstaNERError(explain_import_error(err, lang)) from err
+    except Exception as err:  # whatever a tokenizer raises that lacks a library
+        raise InstaNERError(
+            f'The tokenizer of the language "{lang}" does not work: {one_line(err)}'
+        ) from err
+    return nlp
+
+
 def load_pipeline(
     source: str,
     *,
@@ -108,9 +138,12 @@ def load_pipeline(
             return nlp
     except InstaNERError:
         raise
+    except ImportError as err:
+        lang = config.interpolate().get("nlp", {}).get("lang", "")
+        reason = explain_import_error(err, lang)
+        raise InstaNERError(f"{source} cannot be loaded: {reason}") from err
     except (
         ConfigValidationError,
-        ImportError,
         OSError,
         RegistryError,
         UserWarning,
@@ -159,6 +192,28 @@ def load_teacher(
     for _, component in llms:
         adopt(component.task)
     return nlp
+
+
+def explain_import_error(err: ImportError, lang: str) -> str:
+    """Say in one line what to do, where a pipeline cannot be made.
+
+    err (ImportError): What spaCy raised.
+    lang (str): Code of the pipeline's language.
+    RETURNS (str): What to install for the language's tokenizer, or that there is no
+        such language, or another error's own message.
+    """
+    needs = _TOKENIZER_NEEDS.get(lang, [])
+    if not all(find_spec(_MODULES.get(name, name)) for name in needs):
+        return (
+            f'The tokenizer of the language "{lang}" needs more packages: pip install '
+            f"{' '.join(needs)}."
+        )
+    if "[E048]" in str(err):
+        return (
+            f'spaCy does not know the language "{lang}". Give a code of '
+            'https://spacy.io/usage/models#languages, or "xx" for any language.'
+        )
+    return one_line(err)
 
 
 def find_config(source: str) -> Path:

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from instaner.pipeline import (
     get_llms,
     load_pipeline,
     load_teacher,
+    make_blank,
     read_config,
 )
 
@@ -160,6 +162,51 @@ def test_what_cannot_be_loaded_is_one_line(
     with pytest.raises(InstaNERError, match=message) as caught:
         load_pipeline(str(config_path), overrides={name: value})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("lang", ["en", "nl", "zh", "xx"])
+def test_blank_pipeline_is_of_its_language(lang: str) -> None:
+    nlp = make_blank(lang)
+    assert (nlp.lang, nlp.pipe_names) == (lang, [])
+
+
+def test_unknown_language_is_named() -> None:
+    with pytest.raises(InstaNERError, match='does not know the language "tlh"') as e:
+        make_blank("tlh")
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("lang", "module", "packages"),
+    [
+        ("ja", "sudachipy", "sudachipy sudachidict_core"),
+        ("ko", "natto", "natto-py"),
+        ("th", "pythainlp", "pythainlp"),
+        ("vi", "pyvi", "pyvi"),
+    ],
+)
+def test_tokenizer_that_is_not_installed_is_named(
+    config_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lang: str,
+    module: str,
+    packages: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    message = f'language "{lang}" needs more packages: pip install {packages}\\.'
+    with pytest.raises(InstaNERError, match=message):
+        make_blank(lang)
+    with pytest.raises(InstaNERError, match=rf"teacher.cfg cannot be .*{message}"):
+        load_pipeline(str(config_path), overrides={"nlp.lang": lang})
+
+
+def test_tokenizer_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(nlp: Language, text: str) -> None:
+        raise RuntimeError("libmecab.so\ncould not be found")
+
+    monkeypatch.setattr(Language, "make_doc", fail)
+    with pytest.raises(InstaNERError, match="does not work: libmecab.so could not be"):
+        make_blank("en")
 
 
 def test_teacher_has_an_llm_component(config_path: Path) -> None:

@@ -1,11 +1,9 @@
 from pathlib import Path
 from typing import Any
 
-import spacy
-
 from ..corpus import GENERATED, split
-from ..errors import InstaNERError
 from ..files import write_meta
+from ..pipeline import make_blank
 from ._util import Arg, Opt, msg, one_line_errors, print_examples
 
 
@@ -29,12 +27,7 @@ def split_cli(
     seed: int = Opt(0, help="Decides which briefs go to dev and test"),
 ) -> None:
     """Split annotated texts by brief into train and dev, apart from the gold."""
-    try:
-        nlp = spacy.blank(lang)
-    except ImportError as err:
-        raise InstaNERError(
-            f'Language "{lang}" cannot be used: {" ".join(str(err).split())}'
-        ) from err
+    nlp = make_blank(lang)
     real = [path for path in real if path]  # a variable of project.yml can be empty
     counts = split(
         annotated,
