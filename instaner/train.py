@@ -11,10 +11,10 @@ from spacy.vocab import Vocab
 from thinc.api import Config, ConfigValidationError
 
 from .corpus import read_docs
-from .encoders import find_encoder
+from .encoders import find_encoder, get_encoder
 from .errors import InstaNERError
 from .files import write_whole
-from .pipeline import one_line, read_config
+from .pipeline import explain_import_error, one_line, read_config
 
 _TRANSFORMERS = "spacy-transformers."
 
@@ -28,7 +28,8 @@ def train(
     progress: bool = False,
 ) -> Language:
     """Train a student as `spacy train` does. Before that, its encoder is found (see
-    encoders.find_encoder), and on a GPU mixed precision is switched on.
+    encoders.find_encoder; where the config names none, it is the one of its language),
+    and on a GPU mixed precision is switched on.
 
     config_path (Path): Training config.
     output (Path): Folder for model-best and model-last.
@@ -43,7 +44,8 @@ def train(
     config = read_config(str(config_path), overrides=values)
     for name in ("train", "dev"):
         _check_corpus(config.get("paths", {}).get(name), name, config_path)
-    values.update(_get_encoder_values(config, gpu_id))
+    lang = config.get("nlp", {}).get("lang") or "xx"
+    values.update(_get_encoder_values(config, lang, gpu_id))
     if progress and "progress_bar" in config.get("training", {}).get("logger", {}):
         values["training.logger.progress_bar"] = "train"
     config = util.load_config(config_path, overrides=values, interpolate=False)
@@ -51,7 +53,10 @@ def train(
         part.mkdir()
         try:
             nlp = init_nlp(config, use_gpu=gpu_id)
-        except (ConfigValidationError, ImportError, OSError, ValueError) as err:
+        except ImportError as err:
+            reason = explain_import_error(err, lang)
+            raise InstaNERError(f"{config_path}: {reason}") from err
+        except (ConfigValidationError, OSError, ValueError) as err:
             raise InstaNERError(f"{config_path}: {one_line(err)}") from err
         nlp, _ = train_nlp(nlp, part, use_gpu=gpu_id)
     return nlp
@@ -64,7 +69,7 @@ def _check_corpus(path: str | None, name: str, config_path: Path) -> None:
         raise InstaNERError(f"The corpus {path} is empty. Annotate texts first.")
 
 
-def _get_encoder_values(config: Config, gpu_id: int) -> dict[str, Any]:
+def _get_encoder_values(config: Config, lang: str, gpu_id: int) -> dict[str, Any]:
     """Settings of every transformer in a config, by dotted name."""
     values: dict[str, Any] = {}
 
@@ -73,7 +78,8 @@ def _get_encoder_values(config: Config, gpu_id: int) -> dict[str, Any]:
             return
         if str(block.get("@architectures", "")).startswith(_TRANSFORMERS):
             if "name" in block:
-                values[f"{where}.name"] = find_encoder(str(block["name"] or ""))
+                name = block["name"] or get_encoder(lang).name
+                values[f"{where}.name"] = find_encoder(str(name))
             if "mixed_precision" in block:
                 # thinc scales gradients on CUDA alone, and fails elsewhere.
                 values[f"{where}.mixed_precision"] = gpu_id >= 0

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from instaner.encoders import find_encoder
+from instaner.encoders import ENCODERS, find_encoder, get_encoder
 from instaner.errors import InstaNERError
+
+from .conftest import ROOT
 
 
 @pytest.fixture
@@ -65,3 +67,51 @@ def test_missing_transformers_says_what_to_install(
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(InstaNERError, match=r"pip install 'instaner\[transformers\]'"):
         find_encoder("bert-base-cased")
+
+
+def test_advice_names_the_two_ways_out() -> None:
+    with pytest.raises(InstaNERError, match="the hub cannot be reached") as e:
+        find_encoder("no-such-encoder")
+    assert "--paths.encoder FOLDER" in str(e.value)
+    assert "configs/student_cnn.cfg" in str(e.value)
+
+
+@pytest.mark.parametrize("lang", ["nl", "ja"])
+def test_language_has_its_own_encoder(lang: str) -> None:
+    assert get_encoder(lang) == ENCODERS[lang] != ENCODERS["xx"]
+
+
+@pytest.mark.parametrize("lang", ["tlh", "xx", ""])
+def test_other_languages_share_one_encoder(lang: str) -> None:
+    assert get_encoder(lang).name == "FacebookAI/xlm-roberta-base"
+
+
+@pytest.mark.parametrize("lang", ENCODERS)
+def test_encoder_has_a_name_a_licence_and_a_source(lang: str) -> None:
+    encoder = ENCODERS[lang]
+    assert encoder.name.count("/") == 1
+    assert encoder.licence
+    assert encoder.source.startswith("https://")
+
+
+def test_missing_needs_of_a_tokenizer_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in ("fugashi", "unidic_lite"):
+        monkeypatch.setitem(sys.modules, module, None)
+    message = "bert-base-japanese-v3.* needs .*: pip install fugashi unidic-lite"
+    with pytest.raises(InstaNERError, match=message):
+        find_encoder(ENCODERS["ja"].name)
+
+
+def _render_rows() -> list[str]:
+    return [
+        f"| {lang} | {e.name} | {e.licence} | {e.source} | {' '.join(e.needs) or '-'} |"
+        for lang, e in ENCODERS.items()
+    ]
+
+
+def test_page_has_the_table() -> None:
+    lines = (ROOT / "docs" / "encoders.md").read_text("utf8").splitlines()
+    _, *rows = [line for line in lines if line.startswith("| ")]
+    assert rows == _render_rows()

@@ -12,6 +12,7 @@ from spacy.tokens import Doc, Span
 from spacy.vocab import Vocab
 
 from instaner.corpus import read_docs, write_docs
+from instaner.encoders import get_encoder
 from instaner.errors import InstaNERError
 from instaner.train import train
 
@@ -170,6 +171,35 @@ def test_empty_corpus_is_named(
 def test_missing_encoder_is_named(setup: Setup, tmp_path: Path) -> None:
     with pytest.raises(InstaNERError, match='Encoder "no-such-encoder" cannot be'):
         setup.train(tmp_path / "student", encoder="no-such-encoder")
+
+
+@pytest.mark.parametrize("name", [None, ""])
+@pytest.mark.parametrize("lang", ["nl", "xx"])
+def test_encoder_that_is_not_set_is_the_one_of_the_language(
+    setup: Setup, tmp_path: Path, name: str | None, lang: str
+) -> None:
+    values = {
+        "paths.train": str(setup.corpus),
+        "paths.dev": str(setup.corpus),
+        "paths.encoder": name,
+        "nlp.lang": lang,
+    }
+    message = f'Encoder "{get_encoder(lang).name}" cannot be loaded'
+    with pytest.raises(InstaNERError, match=message):
+        train(ROOT / "configs/student.cfg", tmp_path / "student", overrides=values)
+
+
+def test_missing_tokenizer_of_the_language_is_named(
+    setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyvi", None)
+    values = {
+        "paths.train": str(setup.corpus),
+        "paths.dev": str(setup.corpus),
+        "nlp.lang": "vi",
+    }
+    with pytest.raises(InstaNERError, match=r"cnn.cfg: .*: pip install pyvi\."):
+        train(ROOT / "configs/student_cnn.cfg", tmp_path / "cnn", overrides=values)
 
 
 def test_encoder_without_weights_is_named(setup: Setup, tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ def train_cli(
     gpu_id: int = Opt(-1, "--gpu-id", "-g", help="GPU, or -1 for the CPU"),
     code: Path | None = Opt(None, "--code", "-c", help=CODE_HELP),
 ) -> None:
-    """Train a student, as `spacy train` does, with its encoder found first."""
+    """Train a student, as `spacy train` does, with its encoder found first: the one of
+    --paths.encoder, or else of the config's language."""
     import_code(code)
     setup_gpu(gpu_id)
     start = time.perf_counter()
