@@ -80,7 +80,8 @@ def test_counts_and_readings_are_returned(
 ) -> None:
     other = {**_BRIEF, "id": "c", "topic": "bread"}
     nlp = make_generator(
-        (_BRIEF, "Sure!\n1. My [wok](EQUIPMENT)."), (other, "1. My [wok](EQUIPMENT)!")
+        (_BRIEF, "1. My [wok](EQUIPMENT).\n2. My [w"),
+        (other, "1. My [wok](EQUIPMENT)!"),
     )
     summary = generate(nlp, write_rows(_BRIEF, other), tmp_path / "texts.jsonl")
     assert (summary.briefs, summary.texts, summary.readings) == (
@@ -88,7 +89,7 @@ def test_counts_and_readings_are_returned(
         2,
         {
             Reading(Status.EXACT, "wok", "EQUIPMENT"): 2,
-            Reading(Status.UNREADABLE, "Sure!", ""): 1,
+            Reading(Status.UNREADABLE, "My [w", ""): 1,
         },
     )
 

@@ -1,12 +1,12 @@
-import re
 from pathlib import Path
-from typing import Any, Dict, Iterable, NamedTuple, Tuple
+from typing import Any, Dict, Iterable, Tuple
 
 import jinja2.sandbox
 from spacy.tokens import Doc
 
 from ..errors import InstaNERError
-from .grounding import READINGS, Reading, Status, dump_readings
+from .grounding import READINGS, Status, dump_readings
+from .marks import read_marks, read_texts
 from .prompts import get_constant, mark_constant
 
 # Under these keys of doc.user_data stand the brief that a doc asks texts for, and the
@@ -15,75 +15,6 @@ BRIEF = "instaner_brief"
 TEXTS = "instaner_texts"
 
 DEFAULT_TEMPLATE = Path(__file__).with_name("generate.jinja").read_text("utf8")
-
-_MARK = re.compile(r"\[([^\[\]]+)\]\(([^()]*)\)")
-# What a mark leaves that could not be read: nested, unclosed, or with a space.
-_BROKEN = re.compile(r"\]\s*\(|\[\[|\]\]")
-_NUMBERED = re.compile(r"\s*\d+\s*[.):]\s+(?P<text>.*\S)")
-
-
-class MarkedText(NamedTuple):
-    """A generated text without its marks.
-
-    text (str): The text.
-    spans (List[Tuple[int, int, str]]): Start and end character and label.
-    """
-
-    text: str
-    spans: list[tuple[int, int, str]]
-
-
-def read_marks(line: str, labels: Iterable[str]) -> tuple[MarkedText, list[Reading]]:
-    """Take the marks [surface](LABEL) out of a text.
-
-    line (str): Text with marks.
-    labels (Iterable[str]): Known labels.
-    RETURNS (Tuple[MarkedText, List[Reading]]): The text, and what became of each mark.
-        A mark with an unknown label leaves its surface as plain text.
-    """
-    known = set(labels)
-    text = ""
-    spans = []
-    readings = []
-    end = 0
-    for match in _MARK.finditer(line):
-        text += line[end : match.start()]
-        surface, label = match.groups()
-        if label in known:
-            spans.append((len(text), len(text) + len(surface), label))
-            readings.append(Reading(Status.EXACT, surface, label))
-        else:
-            readings.append(Reading(Status.UNKNOWN_LABEL, surface, label))
-        text += surface
-        end = match.end()
-    return MarkedText(text + line[end:], spans), readings
-
-
-def read_texts(
-    answer: str, labels: Iterable[str]
-) -> tuple[list[MarkedText], list[Reading]]:
-    """Read an answer to the generation prompt: numbered texts with marks, one a line.
-
-    answer (str): The answer.
-    labels (Iterable[str]): Known labels.
-    RETURNS (Tuple[List[MarkedText], List[Reading]]): The texts, and what became of each
-        mark, and of each line that was left out: without a number, or with a broken
-        mark.
-    """
-    texts = []
-    readings = []
-    for line in answer.splitlines() or [""]:
-        match = _NUMBERED.fullmatch(line.rstrip())
-        if match is not None:
-            text, marks = read_marks(match["text"], labels)
-            if _BROKEN.search(text.text):
-                readings.append(Reading(Status.UNREADABLE, match["text"], ""))
-                continue
-            texts.append(text)
-            readings.extend(marks)
-        elif line.strip() or not answer.strip():
-            readings.append(Reading(Status.UNREADABLE, line.strip(), ""))
-    return texts, readings
 
 
 class GenerateTask:
