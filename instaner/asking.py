@@ -218,10 +218,23 @@ class Model:
         on_answer (Callable[[], object]): Called for each answer.
         RAISES (InstaNERError): If nothing more can be asked.
         """
-        if isinstance(self.source, Replay):
-            return
         requests = ((prompt, k) for prompt in prompts for k in range(samples))
-        self.source.fetch(requests, on_answer=on_answer)
+        self.fetch_requests(requests, on_answer=on_answer)
+
+    def fetch_requests(
+        self,
+        requests: Iterable[tuple[str, int]],
+        *,
+        on_answer: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Ask for certain samples, unless the answer is stored.
+
+        requests (Iterable[Tuple[str, int]]): Prompts, each with the number of a sample.
+        on_answer (Callable[[], object]): Called for each answer.
+        RAISES (InstaNERError): If nothing more can be asked.
+        """
+        if not isinstance(self.source, Replay):
+            self.source.fetch(requests, on_answer=on_answer)
 
     def read(
         self, docs: Iterable[tuple[str, Doc]], *, sample: int = 0

@@ -81,7 +81,7 @@ def test_counts_and_readings_are_returned(
     other = {**_BRIEF, "id": "c", "topic": "bread"}
     nlp = make_generator(
         (_BRIEF, "1. My [wok](EQUIPMENT).\n2. My [w"),
-        (other, "1. My [wok](EQUIPMENT)!"),
+        (other, "1. No [wok](EQUIPMENT)?"),
     )
     summary = generate(nlp, write_rows(_BRIEF, other), tmp_path / "texts.jsonl")
     assert (summary.briefs, summary.texts, summary.readings) == (
@@ -227,14 +227,14 @@ def test_demo_gives_all_texts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert len(get_llms(nlp)) == 1
     summary = generate(nlp, Path("assets/briefs.jsonl"), tmp_path / "texts.jsonl")
     assert summary.texts == 1200
-    assert {reading.status for reading in summary.readings} == {Status.EXACT}
+    assert not any(reading.status.is_loss for reading in summary.readings)
 
 
-def test_brief_that_lacks_what_the_template_asks_for_is_named(
+def test_brief_that_does_not_say_what_to_write_is_named(
     make_generator: MakeGenerator, write_rows: WriteRows, tmp_path: Path
 ) -> None:
-    brief = {"id": "b", "author": "a cook"}
-    with pytest.raises(InstaNERError, match="Brief b: The prompt cannot .*topic"):
+    brief = {"id": "b", "split": "train"}
+    with pytest.raises(InstaNERError, match="Brief b: .* does not say what to write"):
         generate(
             make_generator((_BRIEF, "1. A wok.")),
             write_rows(brief),

@@ -5,6 +5,7 @@ from spacy.cli import app as spacy_app
 
 from ._util import OVERRIDES
 from .annotate import annotate_cli
+from .briefs import briefs_cli
 from .estimate import estimate_cli
 from .evaluate import evaluate_cli
 from .generate import generate_cli
@@ -21,6 +22,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
+app.command("briefs", context_settings=OVERRIDES)(briefs_cli)
 app.command("generate", context_settings=OVERRIDES)(generate_cli)
 app.command("annotate", context_settings=OVERRIDES)(annotate_cli)
 app.command("estimate", context_settings=OVERRIDES)(estimate_cli)

@@ -29,6 +29,10 @@ def generate_cli(
     config: Path = Arg(..., help="Config with a generating llm component"),
     briefs: Path = Arg(..., help="JSONL of briefs: id, and what the template needs"),
     output: Path = Arg(..., help="JSONL of texts to write"),
+    n: int = Opt(0, min=0, help="Texts to ask for; 0: one answer to each brief"),
+    per_label: int = Opt(0, min=0, help="Entities of each label to ask for"),
+    gold: str = Opt("", help="Gold test set, of which no text is kept"),
+    against: list[Path] | None = Opt(None, help="Corpus not to repeat; repeatable"),
     llm: str | None = Opt(None, help="Model to ask instead of the config's"),
     max_failures: float = Opt(0.05, min=0, max=1, help=MAX_FAILURES_HELP),
     code: Path | None = Opt(None, "--code", "-c", help=CODE_HELP),
@@ -42,6 +46,10 @@ def generate_cli(
         nlp,
         briefs,
         output,
+        n=n or None,
+        per_label=per_label or None,
+        gold=Path(gold) if gold else None,
+        against=against or (),
         max_failures=max_failures,
         progress=show_progress(),
         on_bills=print_bills,
@@ -54,6 +62,10 @@ def generate_cli(
         output,
         briefs=summary.briefs,
         texts=summary.texts,
+        labels=dict(summary.labels),
+        repeats=dict(summary.repeats),
+        leaks=len(summary.leaks),
+        short=summary.short,
         failures=dict(summary.failures.count()),
         bills=summary.bills,
         statuses=statuses,
@@ -63,8 +75,14 @@ def generate_cli(
         seconds=round(time.perf_counter() - start, 1),
     )
     msg.good(f"{summary.texts} texts from {summary.briefs} briefs: {output}")
+    if summary.short:
+        msg.warn(
+            f"Not enough: {summary.short}. Write more briefs, or ask another model"
+        )
     print_failures(summary.failures, get_failed(output))
-    msg.text(f"Marks: {statuses.pop(Status.EXACT.value, 0)} read")
+    exact = statuses.pop(Status.EXACT.value, 0)
+    plain = statuses.pop(Status.NO_ENTITY.value, 0)
+    msg.text(f"Marks: {exact} read; texts without any: {plain}")
     for status, count in statuses.items():
         msg.warn(f"{count} marks or lines: {status}")
     print_examples(
@@ -72,3 +90,14 @@ def generate_cli(
         for reading in sorted(summary.readings)
         if reading.status.is_loss
     )
+    for source, count in summary.repeats.most_common():
+        msg.text(f"{count} texts were left out: they repeat {source}")
+    if summary.leaks:
+        msg.warn(
+            f"{len(summary.leaks)} texts were left out: they are, or nearly are, a "
+            f"text of {gold}"
+        )
+        print_examples(
+            f'"{text[:80]}" is gold text "{other[:80]}"'
+            for text, other in summary.leaks
+        )

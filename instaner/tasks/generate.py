@@ -5,7 +5,8 @@ import jinja2.sandbox
 from spacy.tokens import Doc
 
 from ..errors import InstaNERError
-from .grounding import READINGS, Status, dump_readings
+from .grounding import READINGS, Reading, Status, dump_readings
+from .labels import check_labels
 from .marks import read_marks, read_texts
 from .prompts import get_constant, mark_constant
 
@@ -13,6 +14,13 @@ from .prompts import get_constant, mark_constant
 # texts that came of it.
 BRIEF = "instaner_brief"
 TEXTS = "instaner_texts"
+
+# What a brief may hold beside its dimensions, the author, the topic and so on: a label
+# that each text is to have; mentions to use, by label; for texts that are to have none,
+# words that look like entities.
+FOCUS, NAMES, LOOKALIKES = "focus", "names", "lookalikes"
+_RESERVED = {"id", "split", FOCUS, NAMES, LOOKALIKES}
+_WORDS = {"author": "who writes", "topic": "what about"}  # others say what they are
 
 DEFAULT_TEMPLATE = Path(__file__).with_name("generate.jinja").read_text("utf8")
 
@@ -43,7 +51,7 @@ class GenerateTask:
     ) -> Iterable[Tuple[Iterable[Any], Iterable[Doc]]]:
         """Render a prompt for each brief.
 
-        docs (Iterable[Doc]): Docs with a brief (Dict[str, str]) in user_data[BRIEF].
+        docs (Iterable[Doc]): Docs with a brief (Dict[str, Any]) in user_data[BRIEF].
         context_length (Optional[int]): Not used: a brief is never split.
         YIELDS (Tuple[Iterable[str], Iterable[Doc]]): The prompt and the doc.
         """
@@ -58,10 +66,27 @@ class GenerateTask:
             yield list(mark_constant([prompt], constant)), [doc]
 
     def _render(self, brief: Dict[str, Any]) -> str:
+        focus = brief.get(FOCUS)
+        if focus is not None and focus not in self.labels:
+            raise InstaNERError(
+                f'The brief asks for "{focus}", which is not one of the labels '
+                f"({', '.join(self.labels)}). Mend its {FOCUS}."
+            )
+        dimensions = {
+            _WORDS.get(name, name): value
+            for name, value in brief.items()
+            if name not in _RESERVED
+        }
+        if not dimensions:
+            raise InstaNERError(
+                "The brief does not say what to write. Give it an author, a topic, a "
+                "form, or whatever else sets texts apart."
+            )
         try:
             return self._template.render(
                 language=self.language,
                 labels=self.labels,
+                dimensions=dimensions,
                 brief=brief,
                 n=self.n,
                 examples=self.examples,
@@ -84,6 +109,9 @@ class GenerateTask:
         """
         for (doc,), (answer,) in zip(shards, responses, strict=False):
             texts, readings = read_texts(answer, self.labels)
+            readings += [
+                Reading(Status.NO_ENTITY, t, "") for t, spans in texts if not spans
+            ]
             doc.user_data[TEXTS] = texts
             doc.user_data[READINGS] = dump_readings(readings)
             yield doc
@@ -93,9 +121,12 @@ class _Any(Dict[str, Any]):
     """A brief that has whatever a template asks for."""
 
     def __init__(self, value: str) -> None:
+        super().__init__(author=value)
         self.value = value
 
     def __missing__(self, name: str) -> str:
+        if name in _RESERVED:
+            raise KeyError(name)
         return self.value
 
 
@@ -121,17 +152,14 @@ def make_generate_task(
     language (str): Language of the texts, as its name in English.
     n (int): Number of texts to ask for in one prompt.
     examples (Optional[Path]): File of texts of the wanted kind, one a line, with marks.
-    template (Optional[Path]): Jinja2 template that gets labels, language, brief, n and
-        examples. None: the one that ships with the package.
+    template (Optional[Path]): Jinja2 template that gets labels, language, brief, n,
+        examples and dimensions: what a brief says of the texts, by how to call it.
+        None: the one that ships with the package.
     RETURNS (GenerateTask): The task.
-    RAISES (InstaNERError): On no labels, a label in the examples that is not one of
-        them, or a file that cannot be read.
+    RAISES (InstaNERError): On no labels or labels that cannot be asked for, a label in
+        the examples that is not one of them, or a file that cannot be read.
     """
-    if not labels:
-        raise InstaNERError(
-            "instaner.Generate.v1 needs labels: a definition for each, in the task's "
-            "config."
-        )
+    check_labels(labels)
     # A config gives strings for paths.
     lines = _read_text(Path(examples)).splitlines() if examples else []
     lines = [line.strip() for line in lines if line.strip()]

@@ -1,0 +1,489 @@
+"""Briefs: what to write texts about, so that no two ask for the same."""
+
+import hashlib
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count, islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jinja2
+import srsly
+from spacy.language import Language
+
+from .asking import STORE, Model
+from .errors import InstaNERError
+from .files import check_exists, write_whole
+from .generate import make_generator
+from .llm.store import Failure
+from .tasks.generate import FOCUS, LOOKALIKES, NAMES, GenerateTask, read_texts
+
+_TEMPLATE = jinja2.Template(
+    Path(__file__).with_name("tasks").joinpath("list.jinja").read_text("utf8")
+)
+
+# How many values to ask for of a dimension that the plan does not name, and how.
+DIMENSIONS = {"author": 20, "topic": 30, "form": 8}
+_ASKED = {
+    "author": "people who would write such texts, each with their situation or mood, "
+    "in at most eight words",
+    "topic": "topics of such texts, from the common to the rare, in at most six words",
+    "form": "forms that such texts come in, each described in at most six words",
+}
+_ASKED_OTHER = 'values of "{name}" that set such texts apart, in at most six words'
+_ASKED_KINDS = "kinds of {label} that occur in such texts, each in one to three words"
+_ASKED_NAMES = (
+    'names of the kind "{kind}" of {label} in {language}, as they are written in such '
+    "texts: the names alone, from the common to the rare"
+)
+_ASKED_LOOKALIKES = (
+    "words or phrases in {language} that occur in such texts and look like {label}, "
+    "but are none, nor any other of the labels"
+)
+_LOOKALIKES = 10  # to ask for, for each label
+_MOST = 200  # values, names: more than an answer holds
+_LONGEST = 120  # characters of a value
+_PER_BRIEF = 8  # names in a brief
+
+_Key = TypeVar("_Key")
+
+
+@dataclass
+class Plan:
+    """What briefs are made from.
+
+    domain (str): What the texts are, in a sentence, or "".
+    dimensions (Dict[str, Union[int, List[str]]]): What sets texts apart: the values, or
+        how many of them to ask the model for.
+    names (int): How many names to list for each label before any text is written, which
+        the briefs then hand out; 0 for none (ProgGen, Heng et al. 2024,
+        arXiv:2403.11103: entities listed first make texts more varied).
+    focus (float): Share of the briefs that ask for one label in each text, in turn.
+    negative (float): Share of the briefs that ask for texts without entities; every
+        other one with words that look like entities.
+    """
+
+    domain: str = ""
+    dimensions: dict[str, int | list[str]] = field(
+        default_factory=lambda: dict(DIMENSIONS)
+    )
+    names: int = 40
+    focus: float = 0.1
+    negative: float = 0.1
+
+
+@dataclass
+class Made:
+    """What briefs were made of.
+
+    briefs (int): Number of briefs.
+    values (Dict[str, List[str]]): Values of each dimension.
+    names (Dict[str, List[str]]): Names by label.
+    shared (List[str]): Names that were listed for two labels, and left out.
+    failures (List[Tuple[str, str]]): What there is no list of, and why.
+    bills (List[Dict[str, Any]]): What the answers took; see asking.Model.make_bill.
+    """
+
+    briefs: int = 0
+    values: dict[str, list[str]] = field(default_factory=dict)
+    names: dict[str, list[str]] = field(default_factory=dict)
+    shared: list[str] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    bills: list[dict[str, Any]] = field(default_factory=list)
+
+
+def make_briefs(
+    nlp: Language,
+    plan: Plan,
+    output: Path,
+    *,
+    n: int = 100,
+    seed: int = 0,
+    on_bills: Callable[[list[dict[str, Any]]], object] = lambda bills: None,
+) -> Made:
+    """Have a model list what the plan leaves open, and names of each label, and combine
+    them: for the first three dimensions, no pair of values is repeated before all pairs
+    of these two have been used. The same plan makes the same briefs, and more of them
+    begin with the same.
+
+    nlp (Language): Pipeline with an llm component whose task is instaner.Generate.v1.
+    plan (Plan): The plan.
+    output (Path): JSONL of briefs. Answers are kept in the store of the model's config,
+        else in responses.db beside it.
+    n (int): Number of briefs.
+    seed (int): Decides which values meet.
+    on_bills (Callable[[List[Dict[str, Any]]], object]): Called with what the answers
+        took when all are asked for, also if the run ends in an error.
+    RETURNS (Made): What they were made of.
+    RAISES (InstaNERError): If n is below 1, nothing can be asked, or the answers leave
+        a dimension without values.
+    """
+    if n < 1:
+        raise InstaNERError(f"{n} briefs cannot be made. Give at least 1.")
+    model = make_generator(nlp, store=output.with_name(STORE))
+    made = Made()
+    asker = _Asker(model, plan, made)
+    try:
+        made.values = asker.list_values()
+        made.names = asker.list_names() if plan.names else {}
+        lookalikes = asker.list_lookalikes() if plan.negative else []
+    finally:
+        made.bills = [bill] if (bill := model.make_bill()) else []
+        on_bills(made.bills)
+    rows = combine_briefs(
+        made.values, made.names, lookalikes, asker.labels, plan, seed=seed
+    )
+    with write_whole(output) as part:
+        srsly.write_jsonl(part, islice(rows, n))
+    made.briefs = n
+    return made
+
+
+def read_plan(path: Path) -> Plan:
+    """Read what briefs are to be made from.
+
+    path (Path): YAML with any of domain, dimensions (each a list of values, or how many
+        to ask for), names, focus and negative; see Plan.
+    RETURNS (Plan): The plan.
+    RAISES (InstaNERError): If it cannot be read, or a value is of no use.
+    """
+    check_exists(path, "Plan")
+    try:
+        given = srsly.read_yaml(path) or {}
+    except (srsly.ruamel_yaml.error.YAMLError, UnicodeDecodeError, ValueError) as err:
+        raise InstaNERError(f"{path} is no YAML: {' '.join(str(err).split())}") from err
+    known = Plan()
+    unknown = set(given) - set(vars(known)) if isinstance(given, dict) else {"a list"}
+    if unknown:
+        raise InstaNERError(
+            f"{path} has {', '.join(sorted(map(str, unknown)))}, which is no part of a "
+            f"plan. There are {', '.join(vars(known))}."
+        )
+
+    def check(right: bool, name: str, what: str) -> None:
+        if not right:
+            raise InstaNERError(
+                f"{path}: {name} is {given.get(name)!r}. It has to be {what}."
+            )
+
+    plan = Plan(**{**vars(known), **given})
+    check(isinstance(plan.domain, str), "domain", "a sentence")
+    for name in ("focus", "negative"):
+        share = getattr(plan, name)
+        is_share = isinstance(share, (int, float)) and 0 <= share <= 1
+        check(is_share, name, "a number from 0 to 1")
+    check(plan.focus + plan.negative <= 1, "focus", "at most 1, negative included")
+    is_count = type(plan.names) is int and 0 <= plan.names <= _MOST
+    check(is_count, "names", f"a number from 0 to {_MOST}")
+    dimensions = plan.dimensions
+    check(
+        isinstance(dimensions, dict)
+        and bool(dimensions)
+        and all(map(_is_dimension, dimensions, dimensions.values())),
+        "dimensions",
+        "names, not those of other fields, each with a list of different texts, or the "
+        f"number of them to ask for, up to {_MOST}",
+    )
+    return plan
+
+
+def combine_briefs(
+    values: dict[str, list[str]],
+    names: dict[str, list[str]],
+    lookalikes: list[str],
+    labels: Sequence[str],
+    plan: Plan,
+    *,
+    seed: int = 0,
+) -> Iterator[dict[str, Any]]:
+    """Combine values to briefs.
+
+    values (Dict[str, List[str]]): Values of each dimension.
+    names (Dict[str, List[str]]): Names by label, which the briefs hand out in turn.
+    lookalikes (List[str]): Words for texts without entities, in turn.
+    labels (Sequence[str]): The labels.
+    plan (Plan): For its shares.
+    seed (int): Decides which values meet.
+    YIELDS (Dict[str, Any]): Briefs, without end.
+    """
+    mixed = [_shuffle(given, f"{seed}:{name}") for name, given in values.items()]
+    stacks = {
+        label: _Stack(_shuffle(given, f"{seed}:{label}"))
+        for label, given in names.items()
+    }
+    words = _Stack(_shuffle(lookalikes, f"{seed}:"))
+    focused = negative = 0
+    for number, chosen in enumerate(combine([len(given) for given in mixed])):
+        brief: dict[str, Any] = {"id": f"brief-{number:04}", "split": "train"}
+        brief.update(
+            (name, given[i])
+            for name, given, i in zip(values, mixed, chosen, strict=True)
+        )
+        among = [labels[(number + i) % len(labels)] for i in range(len(labels))]
+        among = among[:_PER_BRIEF]
+        if negative < math.floor((number + 1) * plan.negative):
+            brief[LOOKALIKES] = words.take(5) if negative % 2 else []
+            negative += 1
+            among = []
+        elif focused < math.floor((number + 1) * plan.focus):
+            brief[FOCUS] = labels[focused % len(labels)]
+            focused += 1
+            among = [brief[FOCUS]]
+        share = _PER_BRIEF // max(1, len(among))
+        handed = {
+            label: taken
+            for label in among
+            if label in stacks and (taken := stacks[label].take(share))
+        }
+        if handed:
+            brief[NAMES] = handed
+        yield brief
+
+
+def combine(sizes: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """Combine values of dimensions. Of any two of the first three dimensions no pair of
+    values is repeated before all their pairs have been used: the first two run through
+    a diagonal, and a third is the colour of an edge between the two (König 1916: the
+    edges of a bipartite graph in which each node has n can be coloured with n colours).
+    Further dimensions are spread as evenly as a greedy choice can.
+
+    sizes (Sequence[int]): Number of values of each dimension, each at least 1.
+    YIELDS (Tuple[int, ...]): Index of a value of each dimension, without end.
+    """
+    first, second, third, *others = [*sizes, 1, 1, 1][: max(3, len(sizes))]
+    turn = math.lcm(first, second)
+    length = turn * third
+    colours: list[int] = []
+    pairs: list[list[Counter[tuple[int, int]]]] = [
+        [Counter() for _ in range(3 + i)] for i in range(len(others))
+    ]
+    for number in count():
+        place = number % length
+        if place == 0:
+            edges = [
+                (
+                    (i // (first * third), i % first),
+                    (i // (second * third), (i + i // turn) % second),
+                )
+                for i in range(number, number + length)
+            ]
+            colours = colour_edges(edges, third)
+        chosen = [
+            number % first,
+            (number + number // turn) % second,
+            colours[place],
+        ]
+        for size, seen in zip(others, pairs, strict=True):
+            best = min(
+                (
+                    max(seen[k][i, value] for k, i in enumerate(chosen)),
+                    sum(seen[k][i, value] for k, i in enumerate(chosen)),
+                    (value - number) % size,
+                )
+                for value in range(size)
+            )
+            value = (best[2] + number) % size
+            for k, i in enumerate(chosen):
+                seen[k][i, value] += 1
+            chosen.append(value)
+        yield tuple(chosen[: len(sizes)])
+
+
+def colour_edges(edges: Sequence[tuple[Any, Any]], n: int) -> list[int]:
+    """Colour the edges of a bipartite graph, so that no two at a node are alike.
+
+    edges (Sequence[Tuple[Any, Any]]): The left and the right node of each edge.
+    n (int): Number of colours: as many as the most edges of a node.
+    RETURNS (List[int]): The colour of each edge.
+    """
+    colours: list[int] = []
+    used: tuple[dict[Any, dict[int, int]], ...] = defaultdict(dict), defaultdict(dict)
+    for edge, (left, right) in enumerate(edges):
+        mine = next(c for c in range(n) if c not in used[0][left])
+        other = next(c for c in range(n) if c not in used[1][right])
+        # On the path from the right node that has both colours in turn, swap them.
+        path: list[int] = []
+        node, side, colour = right, 1, mine
+        while mine != other and colour in used[side][node]:
+            path.append(used[side][node][colour])
+            side = 1 - side
+            node, colour = edges[path[-1]][side], mine + other - colour
+        for old in path:
+            for k in (0, 1):
+                del used[k][edges[old][k]][colours[old]]
+        for old in path:
+            colours[old] = mine + other - colours[old]
+            for k in (0, 1):
+                used[k][edges[old][k]][colours[old]] = old
+        colours.append(mine)
+        used[0][left][mine] = used[1][right][mine] = edge
+    return colours
+
+
+class _Asker:
+    """Asks a model for lists."""
+
+    def __init__(self, model: Model, plan: Plan, made: Made) -> None:
+        task: GenerateTask = model.llm.task
+        self.labels = list(task.labels)
+        self._model = model
+        self._task = task
+        self._plan = plan
+        self._made = made
+
+    def list_values(self) -> dict[str, list[str]]:
+        """RETURNS (Dict[str, List[str]]): The values of each dimension."""
+        dimensions = self._plan.dimensions
+        listed = self._ask(
+            {
+                name: (f'values of "{name}"', _get_asked(name), given)
+                for name, given in dimensions.items()
+                if isinstance(given, int)
+            }
+        )
+        for name, values in listed.items():
+            if not values:
+                raise InstaNERError(
+                    f"The model listed no {self._made.failures[-1][0]} "
+                    f"({self._made.failures[-1][1]}). Run again, ask another model, "
+                    f'or write values of "{name}" into the plan yourself.'
+                )
+        return {
+            name: given if isinstance(given, list) else listed[name]
+            for name, given in dimensions.items()
+        }
+
+    def list_names(self) -> dict[str, list[str]]:
+        """RETURNS (Dict[str, List[str]]): Names by label, without those of two."""
+        number = max(2, math.isqrt(self._plan.names))
+        kinds = self._ask(
+            {
+                label: (f"kinds of {label}", _ASKED_KINDS.format(label=label), number)
+                for label in self.labels
+            }
+        )
+        listed = self._ask(
+            {
+                (label, kind): (
+                    f'names of {label} of the kind "{kind}"',
+                    _ASKED_NAMES.format(
+                        label=label, kind=kind, language=self._task.language
+                    ),
+                    math.ceil(self._plan.names / len(kinds[label])),
+                )
+                for label in self.labels
+                for kind in kinds[label]
+            }
+        )
+        names: dict[str, dict[str, str]] = defaultdict(dict)
+        owners: dict[str, set[str]] = defaultdict(set)
+        for (label, _), given in listed.items():
+            for name in given:
+                names[label].setdefault(name.casefold(), name)
+                owners[name.casefold()].add(label)
+        # Of a name of two labels the text would have to say which it is.
+        self._made.shared = sorted(n for n, by in owners.items() if len(by) > 1)
+        return {
+            label: [name for key, name in by_key.items() if len(owners[key]) == 1]
+            for label, by_key in names.items()
+        }
+
+    def list_lookalikes(self) -> list[str]:
+        """RETURNS (List[str]): Words that look like entities, but are none."""
+        listed = self._ask(
+            {
+                label: (
+                    f"look-alikes of {label}",
+                    _ASKED_LOOKALIKES.format(label=label, language=self._task.language),
+                    _LOOKALIKES,
+                )
+                for label in self.labels
+            }
+        )
+        return [word for words in listed.values() for word in words]
+
+    def _ask(self, wanted: dict[_Key, tuple[str, str, int]]) -> dict[_Key, list[str]]:
+        """Ask for lists: what they are for messages, what they are for the model, and
+        how long they are to be.
+
+        RETURNS (Dict[Any, List[str]]): The lists; an empty one of what was not listed.
+        """
+        prompts = {
+            key: _TEMPLATE.render(
+                language=self._task.language,
+                domain=self._plan.domain,
+                labels=self._task.labels,
+                what=what,
+                n=number,
+            )
+            for key, (_, what, number) in wanted.items()
+        }
+        self._model.fetch_prompts(prompts.values())
+        lists = {}
+        for key, prompt in prompts.items():
+            name, _, number = wanted[key]
+            outcome = self._model.source.recall(prompt, 0)
+            lists[key] = (
+                []
+                if isinstance(outcome, Failure)
+                else read_list(outcome.text, self.labels)[:number]
+            )
+            if isinstance(outcome, Failure):
+                self._made.failures.append((name, outcome.detail))
+            elif not lists[key]:
+                self._made.failures.append((name, "no list in the answer"))
+        return lists
+
+
+class _Stack:
+    """Hands things out in turn, each as often as any other."""
+
+    def __init__(self, things: list[str]) -> None:
+        self._things = things
+        self._next = 0
+
+    def take(self, number: int) -> list[str]:
+        """RETURNS (List[str]): The next things, at most each once."""
+        number = min(number, len(self._things))
+        taken = [
+            self._things[(self._next + i) % len(self._things)] for i in range(number)
+        ]
+        self._next += number
+        return taken
+
+
+def read_list(answer: str, labels: Iterable[str]) -> list[str]:
+    """Read an answer that lists things, one a line.
+
+    answer (str): The answer.
+    labels (Iterable[str]): The labels, as things may be marked with one.
+    RETURNS (List[str]): The things, each once.
+    """
+    things: dict[str, str] = {}
+    for text, _ in read_texts(answer, labels)[0]:
+        thing = " ".join(text.split()).strip('*_"“”').rstrip(".,;")
+        if 0 < len(thing) <= _LONGEST:
+            things.setdefault(thing.casefold(), thing)
+    return list(things.values())
+
+
+def _get_asked(name: str) -> str:
+    return _ASKED.get(name, _ASKED_OTHER.format(name=name))
+
+
+def _is_dimension(name: Any, given: Any) -> bool:
+    if not isinstance(name, str) or name in ("id", "split", FOCUS, NAMES, LOOKALIKES):
+        return False
+    if isinstance(given, list):
+        are_texts = all(isinstance(value, str) and value.strip() for value in given)
+        return bool(given) and are_texts and len(set(given)) == len(given)
+    return type(given) is int and 1 <= given <= _MOST
+
+
+def _shuffle(things: Iterable[str], seed: str) -> list[str]:
+    # By hash, so that a new thing leaves the others in their order.
+    return sorted(
+        things, key=lambda thing: hashlib.sha256(f"{seed}:{thing}".encode()).digest()
+    )
