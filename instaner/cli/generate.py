@@ -1,12 +1,15 @@
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import typer
 
+from ..corpus import read_train_texts
 from ..files import write_meta
 from ..generate import generate, get_failed
 from ..pipeline import find_config, load_teacher
 from ..tasks.grounding import Status
+from ..variety import Variety, draw, measure
 from ._util import (
     CODE_HELP,
     MAX_FAILURES_HELP,
@@ -34,6 +37,7 @@ def generate_cli(
     gold: str = Opt("", help="Gold test set, of which no text is kept"),
     against: list[Path] | None = Opt(None, help="Corpus not to repeat; repeatable"),
     llm: str | None = Opt(None, help="Model to ask instead of the config's"),
+    figure: Path | None = Opt(None, help="SVG to draw how varied the texts are"),
     max_failures: float = Opt(0.05, min=0, max=1, help=MAX_FAILURES_HELP),
     code: Path | None = Opt(None, "--code", "-c", help=CODE_HELP),
 ) -> None:
@@ -58,6 +62,7 @@ def generate_cli(
     for reading, count in summary.readings.items():
         statuses[reading.status.value] += count
     statuses = {status: count for status, count in statuses.items() if count}
+    variety = measure(read_train_texts(output), nlp)
     write_meta(
         output,
         briefs=summary.briefs,
@@ -66,6 +71,7 @@ def generate_cli(
         repeats=dict(summary.repeats),
         leaks=len(summary.leaks),
         short=summary.short,
+        variety=variety.to_json(),
         failures=dict(summary.failures.count()),
         bills=summary.bills,
         statuses=statuses,
@@ -101,3 +107,44 @@ def generate_cli(
             f'"{text[:80]}" is gold text "{other[:80]}"'
             for text, other in summary.leaks
         )
+    _print_variety(variety)
+    if figure is not None:
+        if find_spec("matplotlib") is None:  # the texts were paid for all the same
+            msg.warn(f"No {figure}: it takes pip install 'instaner[figures]'")
+            return
+        draw(variety, figure)
+        msg.good(f"How varied they are: {figure}")
+
+
+def _print_variety(variety: Variety) -> None:
+    distinct = ", ".join(f"{share:.3f}" for share in variety.distinct)
+    lengths = variety.lengths
+    msg.text(
+        f"Variety: distinct-1, -2, -3 {distinct}; {lengths.min:g} to {lengths.max:g} "
+        f"tokens, {lengths.median:g} in the middle; {variety.without_entities:.0%} of "
+        "the texts without entities"
+    )
+    languages = variety.languages
+    if languages is None:
+        msg.text("Language not checked: it takes pip install 'instaner[language]'")
+    elif languages.share is not None:
+        others = [name for name in languages.found if name != languages.lang][:3]
+        msg.text(
+            f"Language: {languages.share:.1%} are {languages.lang}, where it could be "
+            f"told ({languages.untold} too short or unclear)"
+            + (f"; others: {', '.join(others)}" if others else "")
+        )
+    msg.table(
+        [
+            (
+                label,
+                mentions.count,
+                mentions.unique,
+                ", ".join(f"{name} ({count})" for name, count in mentions.top[:3]),
+            )
+            for label, mentions in variety.mentions.items()
+        ],
+        header=("label", "mentions", "unique", "most frequent"),
+        divider=True,
+        max_col=80,
+    )
