@@ -9,6 +9,7 @@ from .briefs import briefs_cli
 from .estimate import estimate_cli
 from .evaluate import evaluate_cli
 from .generate import generate_cli
+from .new import new_cli
 from .responses import responses_app
 from .split import split_cli
 from .swap import swap_cli
@@ -22,6 +23,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
+app.command("new")(new_cli)
 app.command("briefs", context_settings=OVERRIDES)(briefs_cli)
 app.command("generate", context_settings=OVERRIDES)(generate_cli)
 app.command("annotate", context_settings=OVERRIDES)(annotate_cli)

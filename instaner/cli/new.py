@@ -1,0 +1,89 @@
+import sys
+from pathlib import Path
+
+import typer
+
+from ..errors import InstaNERError
+from ..new import Settings, make_project
+from ._util import Arg, Opt, msg, one_line_errors
+
+
+@one_line_errors
+def new_cli(
+    folder: Path = Arg(..., help="Folder of the project, which has to be new"),
+    label: list[str] | None = Opt(
+        None, help='NAME="definition"; repeatable. Without any, you are asked'
+    ),
+    lang: str | None = Opt(None, help="Language code of the texts  [default: en]"),
+    domain: str | None = Opt(None, help="What the texts are, in a sentence"),
+    examples: Path | None = Opt(
+        None, help="Texts of the wanted kind: lines with [surface](LABEL), or JSONL"
+    ),
+    texts: Path | None = Opt(
+        None, help="Texts to annotate, instead of having some written: lines, or JSONL"
+    ),
+    gold: Path | None = Opt(None, help="Gold test set: JSONL, or a DocBin"),
+    llm: str | None = Opt(None, help="Model to ask  [default: gpt-4o-mini]"),
+    base_url: str | None = Opt(None, help="Address of its server, if not OpenAI's"),
+    encoder: str | None = Opt(None, help="Of the student, if not the language's own"),
+    cnn: bool = Opt(False, "--cnn", help="Train the small CNN student alone"),
+    n: int = Opt(1000, help="Texts to have written"),
+    per_label: int = Opt(0, help="Entities of each label to ask for at least"),
+) -> None:
+    """Make a project of your own, to run with `weasel run all`."""
+    labels = _parse_labels(label or [])
+    if not labels:
+        if not sys.stdin.isatty():
+            raise InstaNERError(
+                'There are no labels. Give each with --label NAME="definition".'
+            )
+        labels = _ask_labels()
+        domain = domain or typer.prompt("What are the texts, in a sentence?", "")
+        lang = lang or typer.prompt("Language code", "en")
+        llm = llm or typer.prompt("Model to ask", "gpt-4o-mini")
+        base_url = base_url or typer.prompt("Address of its server (OpenAI's)", "")
+    settings = Settings(
+        labels,
+        lang=lang or "en",
+        domain=domain or "",
+        examples=examples,
+        texts=texts,
+        gold=gold,
+        llm=llm or None,
+        base_url=base_url or None,
+        encoder=encoder,
+        is_cnn=cnn,
+        n=n,
+        per_label=per_label,
+    )
+    for warning in make_project(folder, settings):
+        msg.warn(warning)
+    msg.good(f"A project: {folder}")
+    if gold is None:
+        msg.text(
+            "It has no gold test set: the student is scored on answers of the teacher. "
+            "Some 100 texts that you annotate yourself (--gold) tell more"
+        )
+    server = "" if base_url else " (or OPENAI_BASE_URL, for another server)"
+    msg.text(f"Set OPENAI_API_KEY{server}, then: cd {folder} && weasel run all")
+
+
+def _parse_labels(given: list[str]) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    for pair in given:
+        name, _, definition = pair.partition("=")
+        name = name.strip()
+        if name in labels:
+            raise InstaNERError(f'Label "{name}" is given twice. Give it once.')
+        labels[name] = definition.strip().strip("\"'")
+    return labels
+
+
+def _ask_labels() -> dict[str, str]:
+    labels: dict[str, str] = {}
+    while True:
+        name = typer.prompt("Label (or nothing, to go on)", "", show_default=False)
+        if not name.strip():
+            return labels
+        what = f"What is {name.strip()}? Its definition"
+        labels[name.strip()] = typer.prompt(what, "", show_default=False)

@@ -1,0 +1,382 @@
+"""A project of one's own: this project's files, filled in."""
+
+import io
+import json
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import srsly
+from spacy.tokens import Doc
+from spacy.util import get_lang_class
+
+from .corpus import read_gold, read_texts
+from .encoders import get_encoder
+from .errors import InstaNERError
+from .files import check_exists, read_jsonl, write_whole
+from .pipeline import make_blank
+from .tasks.grounding import Status
+from .tasks.labels import check_labels
+from .tasks.marks import MarkedText, read_marks
+
+# In a wheel the project's files stand in the package, in a checkout beside it.
+_HERE = Path(__file__).parent
+TEMPLATE = _HERE / "project" if (_HERE / "project").is_dir() else _HERE.parent
+
+_TEXTS_PER_ANSWER = 12  # n of instaner.Generate.v1, if a config sets none
+_TRANSFORMER, _CNN = "training/student", "training/student_cnn"
+
+
+@dataclass
+class Settings:
+    """What a new project is to be.
+
+    labels (Dict[str, str]): Definition of each label, or "".
+    lang (str): Language code.
+    domain (str): What the texts are, in a sentence, or "".
+    examples (Optional[Path]): Texts of the wanted kind: a line each with marks, or
+        JSONL with text and spans.
+    texts (Optional[Path]): Texts that there are already, to annotate instead of having
+        some written: a line each, or JSONL with text.
+    gold (Optional[Path]): Gold test set, JSONL or DocBin.
+    llm (Optional[str]): Name of the model to ask, or None for the template's.
+    base_url (Optional[str]): Address of its server, or None for OPENAI_BASE_URL.
+    encoder (Optional[str]): The student's, or None for that of the language.
+    is_cnn (bool): Train no transformer, but the CNN student alone.
+    n (int): How many texts to have written.
+    per_label (int): How many entities of each label to ask for at least; 0: no matter.
+    """
+
+    labels: dict[str, str]
+    lang: str = "en"
+    domain: str = ""
+    examples: Path | None = None
+    texts: Path | None = None
+    gold: Path | None = None
+    llm: str | None = None
+    base_url: str | None = None
+    encoder: str | None = None
+    is_cnn: bool = False
+    n: int = 1000
+    per_label: int = 0
+
+
+def make_project(folder: Path, settings: Settings) -> list[str]:
+    """Make a project. Everything that is given is checked before anything is written.
+
+    folder (Path): The project's folder, which has to be new, or empty.
+    settings (Settings): What it is to be.
+    RETURNS (List[str]): What may be wrong, in a line each.
+    RAISES (InstaNERError): If the folder holds anything, or what is given is of no use.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InstaNERError(
+            f"{folder} exists already, and nothing in it is overwritten. Give a new "
+            "folder."
+        )
+    warnings = check_labels(settings.labels)
+    if settings.n < 1 or settings.per_label < 0:
+        raise InstaNERError("--n has to be 1 or more, and --per-label 0 or more.")
+    for option, value in (("--domain", settings.domain), ("--llm", settings.llm)):
+        if value and re.search(r"[\r\n]|\$\{", value):
+            raise InstaNERError(f"{option} has to be one line without ${{.")
+    nlp = make_blank(settings.lang)
+    examples = list(_read_examples(settings, nlp)) if settings.examples else []
+    if examples and not any(example.spans for example in examples):
+        warnings.append(
+            f"{settings.examples} has no marks such as [surface](LABEL): the examples "
+            "show the LLM how texts read, but not what to mark."
+        )
+    rows = list(_read_own_texts(settings.texts)) if settings.texts else []
+    gold = list(read_gold(settings.gold, nlp)) if settings.gold else []
+    if settings.gold:
+        _check_gold(settings, gold)
+    with write_whole(folder, holds=[]) as part:
+        for name in ("assets", "configs", "scripts"):
+            (part / name).mkdir(parents=True)
+        assets = part / "assets"
+        _write_labels(assets / "labels.yml", settings.labels)
+        if settings.texts:
+            srsly.write_jsonl(assets / "texts.jsonl", rows)
+        else:
+            _write_plan(assets / "plan.yml", settings)
+        if examples:
+            lines = [_mark(example) for example in examples]
+            path = assets / "generate_examples.txt"
+            path.write_text("\n".join(lines) + "\n", "utf8")
+        if shots := list(_make_shots(examples)):
+            srsly.write_yaml(assets / "examples.yml", shots)
+        if gold:
+            srsly.write_jsonl(assets / "gold.jsonl", map(_dump_gold, gold))
+        _write_configs(part / "configs", settings, examples=examples, shots=shots)
+        for name in ("debug_data.py", "package.py"):
+            _copy(f"scripts/{name}", part)
+        ignored = "corpus/\ntraining/\nproject.lock\n__pycache__/\n"
+        (part / ".gitignore").write_text(ignored, "utf8")
+        _write_project(part, folder.resolve().name, settings)
+        _write_readme(part)
+    return warnings
+
+
+def _read_examples(settings: Settings, nlp: Any) -> Iterator[MarkedText]:
+    path: Any = settings.examples
+    check_exists(path, "Examples")
+    if path.suffix == ".jsonl":
+        for doc in read_gold(path, nlp):
+            ents = [(e.start_char, e.end_char, e.label_) for e in doc.ents]
+            _check_known(settings, {label for *_, label in ents}, path)
+            yield MarkedText(doc.text, ents)
+        return
+    for number, line in enumerate(_read_lines(path), 1):
+        marked, readings = read_marks(line, settings.labels)
+        for reading in readings:
+            if reading.status is Status.UNKNOWN_LABEL:
+                _check_known(settings, {reading.label}, f"{path}, line {number}")
+            if reading.status.is_loss:
+                raise InstaNERError(
+                    f'{path}, line {number}: "{reading.text[:60]}": '
+                    f"{reading.status.value}. Write marks as [surface](LABEL)."
+                )
+        yield marked
+
+
+def _read_own_texts(path: Path) -> Iterator[dict[str, Any]]:
+    check_exists(path, "Texts")
+    if path.suffix == ".jsonl":
+        has_texts = sum(1 for _ in read_texts(path)) > 0  # names what is broken
+        yield from (row for _, row in read_jsonl(path))
+    else:
+        lines = _read_lines(path)
+        has_texts = bool(lines)
+        for number, line in enumerate(lines, 1):
+            yield {"id": f"{path.stem}-{number}", "text": line}
+    if not has_texts:
+        raise InstaNERError(f"{path} has no texts. Give a file with some.")
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as err:
+        raise InstaNERError(f"{path} cannot be read: {err}.") from err
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _check_gold(settings: Settings, gold: list[Doc]) -> None:
+    if not gold:
+        raise InstaNERError(
+            f"{settings.gold} has no texts. Leave out --gold, or give a file with some."
+        )
+    found = {ent.label_ for doc in gold for ent in doc.ents}
+    _check_known(settings, found, settings.gold)
+
+
+def _check_known(settings: Settings, labels: set[str], where: Any) -> None:
+    for label in sorted(labels - set(settings.labels)):
+        raise InstaNERError(
+            f'{where}: label "{label}" is not one of the labels '
+            f"({', '.join(settings.labels)}). Add it (--label), or mend it there."
+        )
+
+
+def _dump_gold(doc: Doc) -> dict[str, Any]:
+    spans = [
+        {"start": ent.start_char, "end": ent.end_char, "label": ent.label_}
+        for ent in doc.ents
+    ]
+    return {"text": doc.text, "spans": spans}
+
+
+def _mark(example: MarkedText) -> str:
+    text, end = "", 0
+    for start, stop, label in example.spans:
+        text += f"{example.text[end:start]}[{example.text[start:stop]}]({label})"
+        end = stop
+    return " ".join((text + example.text[end:]).split())
+
+
+def _make_shots(examples: list[MarkedText]) -> Iterator[dict[str, Any]]:
+    """Make examples for the NER v3 prompt, which wants a reason for each."""
+    for text, spans in examples:
+        if spans:  # spacy-llm leaves out the others
+            yield {
+                "text": text,
+                "spans": [
+                    {
+                        "text": text[start:end],
+                        "is_entity": True,
+                        "label": label,
+                        "reason": f"fits the definition of {label}",
+                    }
+                    for start, end, label in spans
+                ],
+            }
+
+
+def _write_labels(path: Path, labels: dict[str, str]) -> None:
+    rows = [f"{_quote(label)}: {_quote(text)}\n" for label, text in labels.items()]
+    path.write_text("".join(rows), "utf8")
+
+
+def _write_plan(path: Path, settings: Settings) -> None:
+    text = (TEMPLATE / "assets" / "plan.yml").read_text("utf8")
+    domain = re.compile(r"^domain: .*$", re.MULTILINE)
+    text = domain.sub(lambda _: f"domain: {_quote(settings.domain)}", text, count=1)
+    path.write_text(text, "utf8")
+
+
+def _write_configs(
+    folder: Path,
+    settings: Settings,
+    *,
+    examples: list[MarkedText],
+    shots: list[dict[str, Any]],
+) -> None:
+    language = get_lang_class(settings.lang).__name__
+    if language == "MultiLanguage":
+        language = "multilingual"
+    description = f"The texts: {settings.domain}" if settings.domain else None
+    lang = ('lang = "en"', f"lang = {_quote(settings.lang)}")
+    llm = [('name = "gpt-4o-mini"', f"name = {_quote(settings.llm or 'gpt-4o-mini')}")]
+    server = [*llm, ("base_url = null", f"base_url = {_quote(settings.base_url)}")]
+    if not settings.texts:
+        with _fill("generator_live.cfg", folder / "generator.cfg") as values:
+            values += [lang, *server]
+            values += [('language = "English"', f"language = {_quote(language)}")]
+            if not examples:
+                values += [('"assets/generate_examples.txt"', "null")]
+    with _fill("teacher_live.cfg", folder / "teacher.cfg") as values:
+        values += [lang, *server]
+        values += [(re.compile("^description = .*$", re.M), _dump_line(description))]
+        if not shots:
+            block = re.compile(r"\[components\.llm\.task\.examples\]\n(?:.+\n)+\n")
+            values += [(block, ""), ('examples = "assets/examples.yml"\n', "")]
+    labels = _quote(list(settings.labels))
+    with _fill("pipeline.cfg", folder / "pipeline.cfg") as values:
+        values += [lang, *llm, ('["DISH", "INGREDIENT", "EQUIPMENT"]', labels)]
+    with _fill("swap.cfg", folder / "swap.cfg") as values:
+        values += [lang]
+        if settings.is_cnn:
+            values += [(f'"{_TRANSFORMER}/', f'"{_CNN}/')]
+    for name in ["student_cnn.cfg", *["student.cfg"] * (not settings.is_cnn)]:
+        with _fill(name, folder / name) as values:
+            values += [lang]
+
+
+def _dump_line(description: str | None) -> str:
+    return f"description = {_quote(description)}"
+
+
+@contextmanager
+def _fill(name: str, path: Path) -> Iterator[list[tuple[Any, str]]]:
+    """Write a config of the template with other values: give them to the list."""
+    values: list[tuple[Any, str]] = []
+    yield values
+    text = (TEMPLATE / "configs" / name).read_text("utf8")
+    for old, new in values:
+        pattern = re.compile(re.escape(old)) if isinstance(old, str) else old
+        text, count = pattern.subn(lambda _, new=new: new, text)  # type: ignore[misc]
+        if count != 1:
+            raise InstaNERError(
+                f"{TEMPLATE / 'configs' / name} has {pattern.pattern} {count} times, "
+                "not once: the installation is damaged. Install instaner again."
+            )
+    path.write_text(text, "utf8")
+
+
+def _copy(name: str, folder: Path) -> None:
+    (folder / name).write_bytes((TEMPLATE / name).read_bytes())
+
+
+def _write_project(folder: Path, name: str, settings: Settings) -> None:
+    yaml = srsly.ruamel_yaml.YAML()  # it keeps comments
+    yaml.preserve_quotes = True
+    yaml.width = 10_000
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    project = yaml.load((TEMPLATE / "project.yml").read_text("utf8"))
+    labels = ", ".join(settings.labels)
+    about = (settings.domain or f"text with {labels}").rstrip(".").replace("'", "’")
+    project["title"] = f"{name}: {labels}"
+    project["description"] = (
+        f"An LLM teacher {'' if settings.texts else 'writes and '}annotates texts, its "
+        "answers vote, and a\nstudent is trained on what the votes agree on, scored "
+        "against the teacher, packaged, and\nput where the `llm` component stood.\n"
+    )
+    student = _CNN if settings.is_cnn else _TRANSFORMER
+    values = dict(
+        name=re.sub(r"\W+", "_", name.lower(), flags=re.ASCII).strip("_") or "my_ner",
+        description=f"{labels} in {about}",
+        license="",
+        lang=settings.lang,
+        generator="configs/generator.cfg",
+        teacher="configs/teacher.cfg",
+        briefs="corpus/briefs.jsonl",
+        n_briefs=max(50, math.ceil(2 * settings.n / _TEXTS_PER_ANSWER)),
+        n=settings.n,
+        per_label=settings.per_label,
+        texts="assets/texts.jsonl" if settings.texts else "corpus/generated.jsonl",
+        gold="assets/gold.jsonl" if settings.gold else "",
+        dev=0.1,
+        student=student,
+        encoder=settings.encoder or get_encoder(settings.lang).name,
+    )
+    project["vars"].update(values)
+    dropped = {"train"} if settings.is_cnn else set()
+    if settings.texts:
+        dropped |= {"briefs", "generate"}
+    commands = [c for c in project["commands"] if c["name"] not in dropped]
+    steps = [command["name"] for command in commands]
+    for command in commands:
+        if settings.is_cnn:
+            _leave_out_transformer(command)
+        if "deps" in command:
+            command["deps"] = [
+                dep
+                for dep in command["deps"]
+                if dep.startswith(("${vars.", "corpus/", "training/"))
+                or (folder / dep).exists()
+            ]
+    project["commands"] = commands
+    project["workflows"]["all"] = steps
+    assets = {**{a["dest"]: a["description"] for a in project["assets"]}, **_ASSETS}
+    project["assets"] = [
+        {"dest": dest, "description": description}
+        for dest, description in assets.items()
+        if (folder / dest).exists()
+    ]
+    dumped = io.StringIO()
+    yaml.dump(project, dumped)
+    # The blank lines went with what was left out.
+    text = re.sub(r"(?<![\n:])\n(?=  - name:|\w+:\n)", "\n\n", dumped.getvalue())
+    (folder / "project.yml").write_text(text, "utf8")
+
+
+_ASSETS = {
+    "assets/gold.jsonl": "Gold test set",
+    "assets/texts.jsonl": "Texts to annotate",
+}
+
+
+def _leave_out_transformer(command: dict[str, Any]) -> None:
+    gone = f"student={_TRANSFORMER}/model-best "
+    command["script"] = [line.replace(gone, "") for line in command["script"]]
+    paths = (f"{_TRANSFORMER}/model-best", "training/metrics/student.json")
+    for key in ("deps", "outputs"):
+        if key in command:
+            command[key] = [path for path in command[key] if path not in paths]
+
+
+def _write_readme(folder: Path) -> None:
+    from weasel.cli.document import project_document  # slow, and needed here alone
+
+    with redirect_stdout(io.StringIO()):  # it tells where, which is not yet final
+        project_document(folder, folder / "README.md")
+
+
+def _quote(value: Any) -> str:
+    """RETURNS (str): A value as JSON, which is what YAML and configs take."""
+    return json.dumps(value, ensure_ascii=False)

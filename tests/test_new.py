@@ -1,0 +1,304 @@
+"""A project of one's own, as a new user makes and runs it."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import spacy
+import srsly
+from spacy.language import Language
+
+from instaner.corpus import read_docs
+from instaner.errors import InstaNERError
+from instaner.new import TEMPLATE, Settings, make_project
+from instaner.pipeline import read_config
+from instaner.tasks.marks import read_texts
+
+from .conftest import KEY, ROOT
+from .server import Reply, complete, serve
+
+_LABELS = {"DISH": "A named dish.", "TOOL": "A kitchen tool."}
+_SETTINGS = Settings(_LABELS)
+_STEPS = 20
+_N = 30  # texts, all that the written answers hold
+
+
+class Run(NamedTuple):
+    """A project that was made and run."""
+
+    folder: Path
+    lang: str
+    labels: dict[str, str]
+    output: str
+
+
+class _Writer:
+    """Gives the answers that were written down for a language, as a model would.
+
+    path (Path): YAML with labels, domain, lists and answers.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.given: dict[str, Any] = srsly.read_yaml(path)
+        self._texts = {
+            text: spans
+            for answer in self.given["answers"]
+            for text, spans in read_texts(answer, self.given["labels"])[0]
+        }
+        self._generated: list[str] = []
+
+    def __call__(self, body: Mapping[str, Any]) -> Reply:
+        prompt = "\n".join(message["content"] for message in body["messages"])
+        answers = self.given["answers"]
+        if wanted := re.search(r"List \d+ different (.*)", prompt):
+            return complete(self._list(wanted[1]))
+        if "You write realistic" in prompt:
+            if prompt not in self._generated:
+                self._generated.append(prompt)
+            return complete(answers[self._generated.index(prompt) % len(answers)])
+        text = prompt.rsplit("Paragraph:", 1)[1].removesuffix("Answer:").strip()
+        rows = [
+            f"{number}. {text[start:end]} | True | {label} | as defined"
+            for number, (start, end, label) in enumerate(self._texts[text], 1)
+        ]
+        return complete("\n".join(rows) or "No entities")
+
+    def _list(self, wanted: str) -> str:
+        lists = self.given["lists"]
+        starts = {"people": "author", "topics": "topic", "forms": "form"}
+        named = re.search(r"of the kind .* of (.+?) in ", wanted)
+        things = (
+            lists[starts[wanted.split()[0]]]
+            if wanted.split()[0] in starts
+            else lists[named[1]]
+            if named
+            else ["A", "B"]
+        )
+        return "\n".join(f"{i}. {thing}" for i, thing in enumerate(things, 1))
+
+
+def _weasel(folder: Path, *args: str, url: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "weasel", "run", *args],
+        cwd=folder,
+        env={
+            **os.environ,
+            "HF_HUB_OFFLINE": "1",
+            "OPENAI_API_KEY": KEY,
+            "OPENAI_BASE_URL": url,
+            "NO_PROXY": "127.0.0.1",
+        },
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(
+    scope="module", params=["en", "nl", "ja"], ids=["English", "Dutch", "Japanese"]
+)
+def run(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_encoder: Path,
+) -> Run:
+    """`instaner new`, then `weasel run all` with a server that answers."""
+    lang = request.param
+    writer = _Writer(ROOT / "tests" / "data" / f"new_{lang}.yml")
+    folder = tmp_path_factory.mktemp("new") / f"my-{lang}"
+    labels = writer.given["labels"]
+    command = [sys.executable, "-m", "instaner", "new", str(folder), "--lang", lang]
+    for label, definition in labels.items():
+        command += ["--label", f"{label}={definition}"]
+    command += ["--domain", writer.given["domain"], "--n", str(_N)]
+    # In English the whole way, with an encoder of random weights; else the CNN alone.
+    command += ["--encoder", str(tiny_encoder)] if lang == "en" else ["--cnn"]
+    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    for config in (folder / "configs").glob("student*.cfg"):
+        text = config.read_text("utf8")
+        for name in ("max_steps", "eval_frequency"):
+            text = re.sub(rf"{name} = \d+", f"{name} = {_STEPS}", text)
+        config.write_text(text, "utf8")
+    with serve(writer) as server:
+        done = _weasel(folder, "all", url=server.url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Run(folder, lang, labels, done.stdout)
+
+
+def test_new_project_ends_in_a_student(run: Run) -> None:
+    name = "student" if run.lang == "en" else "student_cnn"
+    nlp = spacy.load(run.folder / "training" / name / "model-best")
+    assert nlp.lang == run.lang
+    assert set(nlp.get_pipe("ner").labels) == set(run.labels)
+    assert (run.folder / "training/student").exists() == (run.lang == "en")
+
+
+def test_new_project_swaps_and_packages_its_student(run: Run) -> None:
+    assert spacy.load(run.folder / "training" / "swapped").lang == run.lang
+    assert list((run.folder / "training" / "packages").glob("*/dist/*.whl"))
+
+
+def test_new_project_has_all_written_texts_with_their_spans(run: Run) -> None:
+    rows = list(srsly.read_jsonl(run.folder / "corpus" / "generated.jsonl"))
+    assert len(rows) == _N
+    writer = _Writer(ROOT / "tests" / "data" / f"new_{run.lang}.yml")
+    assert {
+        row["text"]: [(s["start"], s["end"], s["label"]) for s in row["spans"]]
+        for row in rows
+    } == writer._texts
+    meta = srsly.read_json(run.folder / "corpus" / "generated.meta.json")
+    languages = meta["variety"]["languages"]
+    assert next(iter(languages["found"])) == languages["lang"] == run.lang
+    assert languages["share"] > 0.9
+    assert (run.folder / "training" / "generated.svg").exists()
+
+
+def test_new_project_makes_briefs_from_the_lists(run: Run) -> None:
+    briefs = list(srsly.read_jsonl(run.folder / "corpus" / "briefs.jsonl"))
+    assert any("names" in brief for brief in briefs)
+    assert {brief.get("focus") for brief in briefs} == {None, *run.labels}
+    assert {type(brief.get("lookalikes")) for brief in briefs} == {type(None), list}
+
+
+def test_new_project_trains_on_what_was_voted(run: Run, nlp: Language) -> None:
+    docs = list(read_docs(run.folder / "corpus" / "train.spacy", nlp.vocab))
+    assert len(docs) >= _N / 2
+    assert {ent.label_ for doc in docs for ent in doc.ents} == set(run.labels)
+
+
+def test_new_project_says_that_its_test_set_is_silver(run: Run) -> None:
+    assert "silver" in run.output
+
+
+def test_second_run_runs_nothing(run: Run) -> None:
+    done = _weasel(run.folder, "all", url="http://127.0.0.1:1/v1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Running command" not in done.stdout
+
+
+def test_template_of_a_checkout_is_the_project_itself() -> None:
+    assert TEMPLATE == ROOT
+
+
+def test_existing_folder_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine", "utf8")
+    with pytest.raises(InstaNERError, match="exists already, and nothing in it is"):
+        make_project(tmp_path, _SETTINGS)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_empty_folder_is_taken(tmp_path: Path) -> None:
+    make_project(tmp_path, _SETTINGS)
+    assert (tmp_path / "project.yml").exists()
+
+
+def test_own_texts_take_the_place_of_generated_ones(tmp_path: Path) -> None:
+    texts = tmp_path / "mine.txt"
+    texts.write_text("I like soup.\n\nA wok, please.\n", "utf8")
+    folder = tmp_path / "project"
+    make_project(folder, Settings(_LABELS, texts=texts))
+    project = srsly.read_yaml(folder / "project.yml")
+    assert project["workflows"]["all"][0] == "annotate"
+    assert project["vars"]["texts"] == "assets/texts.jsonl"
+    assert [row["text"] for row in srsly.read_jsonl(folder / "assets/texts.jsonl")] == [
+        "I like soup.",
+        "A wok, please.",
+    ]
+    assert not (folder / "configs" / "generator.cfg").exists()
+
+
+def test_examples_go_into_both_prompts(tmp_path: Path) -> None:
+    examples = tmp_path / "examples.txt"
+    examples.write_text("My [wok](TOOL) is hot.\nThanks!\n", "utf8")
+    folder = tmp_path / "project"
+    make_project(folder, Settings(_LABELS, examples=examples))
+    lines = (folder / "assets" / "generate_examples.txt").read_text("utf8")
+    assert lines == "My [wok](TOOL) is hot.\nThanks!\n"
+    (shot,) = srsly.read_yaml(folder / "assets" / "examples.yml")
+    assert (shot["text"], shot["spans"][0]["text"]) == ("My wok is hot.", "wok")
+    config = read_config(str(folder / "configs" / "teacher.cfg"))
+    assert config["components"]["llm"]["task"]["examples"]["path"]
+
+
+def test_model_server_and_language_are_filled_in(tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    url = "http://localhost:8000/v1"
+    make_project(folder, Settings(_LABELS, lang="nl", llm="mine", base_url=url))
+    for name in ("generator", "teacher"):
+        config = read_config(str(folder / "configs" / f"{name}.cfg"))
+        model = config["components"]["llm"]["model"]
+        assert (model["name"], model["base_url"]) == ("mine", url)
+        assert config["nlp"]["lang"] == "nl"
+    assert config["components"]["llm"]["task"].get("examples") is None
+    generator = read_config(str(folder / "configs" / "generator.cfg"))
+    assert generator["components"]["llm"]["task"]["language"] == "Dutch"
+    config = read_config(str(folder / "configs" / "pipeline.cfg"))
+    assert config["components"]["llm"]["task"]["labels"] == list(_LABELS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": {}}, "There are no labels"),
+        ({"labels": {"A|B": "x"}}, r'Label "A\|B" has characters'),
+        ({"labels": {"A B": "x", "a_b": "y"}}, "are one and the same"),
+        ({"lang": "zz"}, "zz"),
+        ({"n": 0}, "--n has to be 1 or more"),
+        ({"domain": "a ${path}"}, "--domain has to be one line"),
+    ],
+)
+def test_bad_setting_is_named_and_nothing_written(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    settings = Settings(**{**vars(_SETTINGS), **changes})
+    with pytest.raises(InstaNERError, match=message):
+        make_project(tmp_path / "project", settings)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("option", "content", "message"),
+    [
+        ("examples", "A [wok](POT).\n", r'examples, line 1: label "POT" is not one'),
+        ("examples", "A [wok](TOO\n", "examples, line 1: .*unreadable"),
+        ("texts", "\n", "texts has no texts"),
+        ("gold", "", "gold has no texts"),
+        ("gold", "{", "gold, line 1: broken JSON"),
+        (
+            "gold",
+            '{"text": "A wok", "spans": [{"start": 2, "end": 5, "label": "POT"}]}',
+            'label "POT" is not one of the labels',
+        ),
+    ],
+)
+def test_bad_file_is_named_and_nothing_written(
+    option: str, content: str, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / option
+    path.write_text(content, "utf8")
+    settings = Settings(**{**vars(_SETTINGS), option: path})
+    with pytest.raises(InstaNERError, match=message):
+        make_project(tmp_path / "project", settings)
+    assert [path.name for path in tmp_path.iterdir()] == [option]
+
+
+def test_warnings_are_returned(tmp_path: Path) -> None:
+    labels = {"PRODUCT": "A thing.", "PRODUCTS": ""}
+    warnings = make_project(tmp_path / "project", Settings(labels))
+    assert len(warnings) == 2
+    assert "nearly the same" in warnings[0]
+    assert "no definition" in warnings[1]
+
+
+def test_weasel_takes_each_dependency_for_a_path_of_its_own(tmp_path: Path) -> None:
+    from weasel.util.config import load_project_config
+
+    make_project(tmp_path / "project", _SETTINGS)
+    for folder in (ROOT, tmp_path / "project"):
+        for command in load_project_config(folder)["commands"]:
+            assert not any("," in dep for dep in command.get("deps", []))
