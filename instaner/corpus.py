@@ -155,6 +155,20 @@ def read_gold(path: Path, nlp: Language) -> Iterator[Doc]:
         yield doc
 
 
+def read_bare(path: Path) -> Iterator[str]:
+    """Read texts alone, annotated or not.
+
+    path (Path): JSONL with text, or a DocBin.
+    YIELDS (str): The texts.
+    RAISES (InstaNERError): On a broken line.
+    """
+    if path.suffix == ".spacy":
+        yield from (doc.text for doc in read_docs(path, Vocab()))
+    else:
+        for number, row in read_jsonl(path):
+            yield get_field(row, "text", path, number)
+
+
 def write_docs(docs: Iterable[Doc], path: Path) -> None:
     """Write docs, with their user data, to one DocBin.
 

@@ -14,7 +14,7 @@ from spacy.tokens import Doc
 from tqdm import tqdm
 
 from .asking import STORE, Failures, Model, TooManyFailures
-from .corpus import read_gold
+from .corpus import read_bare
 from .errors import InstaNERError
 from .files import get_field, read_jsonl, write_whole
 from .near import NearFinder
@@ -84,8 +84,8 @@ def generate(
     per_label (Optional[int]): How many entities of each label are wanted: briefs are
         asked again, with the label to be in each text.
     gold (Optional[Path]): Gold test set, of which no text is kept.
-    against (Iterable[Path]): Corpora that texts are not to repeat, in any format of
-        corpus.read_gold.
+    against (Iterable[Path]): Corpora that texts are not to repeat; see
+        corpus.read_bare.
     max_failures (float): Share of the answers that may fail, between 0 and 1.
     progress (bool): Show a progress bar.
     on_bills (Callable[[List[Dict[str, Any]]], object]): Called with what the answers
@@ -199,17 +199,17 @@ class _Writer:
 
     def add_gold(self, path: Path) -> None:
         """Add texts of which none is to be kept."""
-        for doc in read_gold(path, self._nlp):
+        for text in read_bare(path):
             key = f"gold {len(self._gold)}"
-            self._gold[key] = doc.text
-            self._near.add(key, doc.text)
+            self._gold[key] = text
+            self._near.add(key, text)
 
     def add_corpus(self, path: Path) -> None:
         """Add texts that are not to be repeated."""
-        for doc in read_gold(path, self._nlp):
+        for text in read_bare(path):
             key = f"corpus {len(self._sources)}"
             self._sources[key] = str(path)
-            self._near.add(key, doc.text)
+            self._near.add(key, text)
 
     def write(self, bar: tqdm) -> Iterator[dict[str, Any]]:
         """Ask, and read, until there is enough, or nothing new comes.

@@ -240,3 +240,134 @@ def test_brief_that_does_not_say_what_to_write_is_named(
             write_rows(brief),
             tmp_path / "texts.jsonl",
         )
+
+
+def _write(*texts: str) -> str:
+    return "\n".join(f"{number}. {text}" for number, text in enumerate(texts, 1))
+
+
+@pytest.fixture
+def live(chat_server: ChatServer) -> Language:
+    """A pipeline that asks the server for two texts at a time."""
+    nlp = spacy.blank("en")
+    config = {
+        "task": {"@llm_tasks": "instaner.Generate.v1", "labels": _TWO, "n": 2},
+        "model": {
+            "@llm_models": "instaner.Chat.v1",
+            "name": "m",
+            "base_url": chat_server.url,
+            "max_concurrency": 1,
+        },
+    }
+    nlp.add_pipe("llm", config=config)
+    return nlp
+
+
+_TWO = {"EQUIPMENT": "A tool.", "DISH": "Food."}
+_MANY = [{**_BRIEF, "id": f"b{i}", "topic": f"topic {i}"} for i in range(9)]
+_FAR = ["Nobody came to the market today", "Rust is a slow kind of fire", "I overslept"]
+
+
+def _count_up() -> Callable[[Mapping[str, Any]], Any]:
+    """Behaves as a model that always writes something new, and what it is asked for."""
+    words = iter(f"{a}{b}{c}" for a in "bcdfgh" for b in "klmnpqrst" for c in "vwxz")
+
+    def answer(body: Mapping[str, Any]) -> Any:
+        prompt = body["messages"][-1]["content"]
+        label = "DISH" if "at least one DISH" in prompt else "EQUIPMENT"
+        texts = [f"{next(words) * 9} [{next(words)}]({label})." for _ in range(2)]
+        return complete(_write(*texts))
+
+    return answer
+
+
+def test_no_more_briefs_are_asked_than_are_needed(
+    live: Language, chat_server: ChatServer, write_rows: WriteRows, tmp_path: Path
+) -> None:
+    chat_server.behave = _count_up()
+    summary = generate(live, write_rows(*_MANY), tmp_path / "texts.jsonl", n=6)
+    assert (summary.texts, summary.short) == (6, "")
+    assert len(chat_server.requests) == 3
+
+
+def test_briefs_are_asked_again_until_there_are_enough_texts(
+    live: Language, chat_server: ChatServer, write_rows: WriteRows, tmp_path: Path
+) -> None:
+    chat_server.behave = _count_up()
+    briefs, output = write_rows(*_MANY[:2]), tmp_path / "texts.jsonl"
+    summary = generate(live, briefs, output, n=12)
+    assert summary.texts == 12
+    assert len({row["id"] for row in srsly.read_jsonl(output)}) == 12
+    first, asked = output.read_bytes(), len(chat_server.requests)
+    generate(live, briefs, output, n=12)  # from the store, samples included
+    assert output.read_bytes() == first
+    assert len(chat_server.requests) == asked == 6
+
+
+def test_label_that_falls_short_is_asked_for(
+    live: Language, chat_server: ChatServer, write_rows: WriteRows, tmp_path: Path
+) -> None:
+    chat_server.behave = _count_up()
+    output = tmp_path / "texts.jsonl"
+    summary = generate(live, write_rows(*_MANY), output, n=4, per_label=6)
+    assert min(summary.labels[label] for label in _TWO) >= 6
+    assert summary.short == ""
+    assert summary.texts < 20
+
+
+def test_texts_without_entities_are_not_asked_for_a_label(
+    live: Language, chat_server: ChatServer, write_rows: WriteRows, tmp_path: Path
+) -> None:
+    chat_server.behave = _count_up()
+    plain = {**_BRIEF, "id": "plain", "lookalikes": []}
+    briefs = write_rows(plain, *_MANY[:1])
+    generate(live, briefs, tmp_path / "texts.jsonl", per_label=8)
+    prompts = [r.body["messages"][-1]["content"] for r in chat_server.requests]
+    assert not any("at least one" in p and "mark nothing." in p for p in prompts)
+
+
+def test_nothing_new_ends_it_with_a_message(
+    live: Language, chat_server: ChatServer, write_rows: WriteRows, tmp_path: Path
+) -> None:
+    chat_server.behave = lambda body: complete(_write("My [wok](EQUIPMENT).", "No."))
+    output = tmp_path / "texts.jsonl"
+    summary = generate(live, write_rows(*_MANY), output, n=50, per_label=3)
+    assert summary.texts == 2
+    assert summary.short == (
+        "2 of 50 texts, 1 of 3 EQUIPMENT, 0 of 3 DISH; the last "
+        f"{len(chat_server.requests) - 1} answers brought nothing new"
+    )
+    assert len(chat_server.requests) < 40
+    assert summary.repeats["an earlier text"] > 10
+
+
+def test_gold_texts_and_those_of_corpora_are_left_out(
+    make_generator: MakeGenerator, write_rows: WriteRows, tmp_path: Path
+) -> None:
+    nlp = make_generator((_BRIEF, _write(*_FAR)))
+    gold = write_rows({"text": f"{_FAR[0]}!"}, name="gold.jsonl")
+    corpus = write_rows({"text": _FAR[1].upper()}, name="corpus.jsonl")
+    output = tmp_path / "texts.jsonl"
+    summary = generate(nlp, write_rows(_BRIEF), output, gold=gold, against=[corpus])
+    assert [row["text"] for row in srsly.read_jsonl(output)] == [_FAR[2]]
+    assert summary.leaks == [(_FAR[0], f"{_FAR[0]}!")]
+    assert summary.repeats == {str(corpus): 1}
+
+
+def test_texts_for_testing_may_be_gold(
+    make_generator: MakeGenerator, write_rows: WriteRows, tmp_path: Path
+) -> None:
+    brief = {**_BRIEF, "split": "test"}
+    nlp = make_generator((brief, _write(_FAR[0])))
+    gold = write_rows({"text": _FAR[0]}, name="gold.jsonl")
+    output = tmp_path / "texts.jsonl"
+    assert generate(nlp, write_rows(brief), output, gold=gold).texts == 1
+
+
+@pytest.mark.parametrize("target", ["n", "per_label"])
+def test_target_below_one_is_an_error(
+    target: str, make_generator: MakeGenerator, write_rows: WriteRows, tmp_path: Path
+) -> None:
+    nlp = make_generator((_BRIEF, "1. Thanks."))
+    with pytest.raises(InstaNERError, match="Give 1 or more"):
+        generate(nlp, write_rows(_BRIEF), tmp_path / "t.jsonl", **{target: 0})  # type: ignore[arg-type]

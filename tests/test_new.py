@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -98,25 +99,19 @@ def _weasel(folder: Path, *args: str, url: str) -> "subprocess.CompletedProcess[
     )
 
 
-@pytest.fixture(
-    scope="module", params=["en", "nl", "ja"], ids=["English", "Dutch", "Japanese"]
-)
-def run(
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-    tiny_encoder: Path,
-) -> Run:
+_LANGS = {"en": "English", "nl": "Dutch", "ja": "Japanese"}
+
+
+def _make_and_run(lang: str, folder: Path, encoder: Path) -> Run:
     """`instaner new`, then `weasel run all` with a server that answers."""
-    lang = request.param
     writer = _Writer(ROOT / "tests" / "data" / f"new_{lang}.yml")
-    folder = tmp_path_factory.mktemp("new") / f"my-{lang}"
     labels = writer.given["labels"]
     command = [sys.executable, "-m", "instaner", "new", str(folder), "--lang", lang]
     for label, definition in labels.items():
         command += ["--label", f"{label}={definition}"]
     command += ["--domain", writer.given["domain"], "--n", str(_N)]
     # In English the whole way, with an encoder of random weights; else the CNN alone.
-    command += ["--encoder", str(tiny_encoder)] if lang == "en" else ["--cnn"]
+    command += ["--encoder", str(encoder)] if lang == "en" else ["--cnn"]
     made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
     for config in (folder / "configs").glob("student*.cfg"):
@@ -128,6 +123,24 @@ def run(
         done = _weasel(folder, "all", url=server.url)
     assert done.returncode == 0, done.stdout + done.stderr
     return Run(folder, lang, labels, done.stdout)
+
+
+@pytest.fixture(scope="module")
+def runs(
+    tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path
+) -> dict[str, Future[Run]]:
+    """All projects, of which two are made at a time: most steps use one core."""
+    folder = tmp_path_factory.mktemp("new")
+    with ThreadPoolExecutor(2) as pool:
+        return {
+            lang: pool.submit(_make_and_run, lang, folder / f"my-{lang}", tiny_encoder)
+            for lang in _LANGS
+        }
+
+
+@pytest.fixture(scope="module", params=_LANGS, ids=_LANGS.values())
+def run(request: pytest.FixtureRequest, runs: dict[str, Future[Run]]) -> Run:
+    return runs[request.param].result()
 
 
 def test_new_project_ends_in_a_student(run: Run) -> None:

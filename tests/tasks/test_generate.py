@@ -88,3 +88,45 @@ def test_broken_template_is_named(tmp_path: Path) -> None:
     path.write_text("{% for %}", "utf8")
     with pytest.raises(InstaNERError, match=r"mine\.jinja is no Jinja2 template"):
         make_generate_task(_DEFINITIONS, template=path)
+
+
+def _render_brief(**brief: object) -> str:
+    doc = Doc(Vocab())
+    doc.user_data[BRIEF] = {"id": "b", "split": "train", **brief}
+    ((prompts, _),) = make_generate_task(_DEFINITIONS).generate_prompts([doc])
+    (prompt,) = prompts
+    return str(prompt)
+
+
+def test_brief_may_have_any_dimensions() -> None:
+    prompt = _render_brief(mood="angry", topic="soup")
+    assert "\n- mood: angry\n- what about: soup\n\n" in prompt
+
+
+def test_names_are_handed_out_by_label() -> None:
+    prompt = _render_brief(topic="soup", names={"DISH": ["pho", "laksa"]})
+    assert "\n  - DISH: pho; laksa\n" in prompt
+
+
+def test_label_is_asked_for() -> None:
+    prompt = _render_brief(topic="soup", focus="DISH")
+    assert "Each text contains at least one DISH" in prompt
+    assert "one text in five" not in prompt
+
+
+def test_texts_without_entities_are_asked_for() -> None:
+    prompt = _render_brief(topic="soup", lookalikes=["wok the talk"])
+    assert "so mark nothing. Use words that look like entities" in prompt
+    assert "wok the talk" in prompt
+
+
+def test_unknown_label_to_ask_for_is_named() -> None:
+    with pytest.raises(InstaNERError, match='asks for "POT", which is not one of'):
+        _render_brief(topic="soup", focus="POT")
+
+
+def test_texts_without_marks_are_no_failure() -> None:
+    doc = Doc(Vocab())
+    task = make_generate_task(_DEFINITIONS)
+    list(task.parse_responses([[doc]], [["1. Thanks.\n2. Bye.\n3. A [wok"]]))
+    assert [status for status, *_ in doc.user_data[READINGS]].count("no entity") == 2
