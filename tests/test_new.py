@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -315,3 +316,44 @@ def test_weasel_takes_each_dependency_for_a_path_of_its_own(tmp_path: Path) -> N
     for folder in (ROOT, tmp_path / "project"):
         for command in load_project_config(folder)["commands"]:
             assert not any("," in dep for dep in command.get("deps", []))
+
+
+def test_installed_wheel_makes_the_same_project(tmp_path: Path) -> None:
+    wheels, installed = tmp_path / "wheels", tmp_path / "installed"
+    checkout = tmp_path / "checkout"  # a build leaves files beside the sources
+    names = ("instaner", "configs", "scripts", "assets")
+    for name in names:
+        shutil.copytree(ROOT / name, checkout / name)
+    for path in (*ROOT.glob("*.cfg"), *ROOT.glob("*.*ml"), *ROOT.glob("*.md")):
+        shutil.copy(path, checkout)
+    shutil.copy(ROOT / "LICENSE", checkout)
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
+    pip += ["--no-build-isolation", "--wheel-dir", str(wheels), str(checkout)]
+    built = subprocess.run(pip, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    (wheel,) = wheels.glob("instaner-*.whl")
+    shutil.unpack_archive(wheel, installed, "zip")
+    folder = tmp_path / "wheel" / "project"
+    command = [sys.executable, "-m", "instaner", "new", str(folder)]
+    for label, definition in _LABELS.items():
+        command += ["--label", f"{label}={definition}"]
+    env = {**os.environ, "PYTHONPATH": str(installed)}
+    folder.parent.mkdir()
+    where = [sys.executable, "-c", "import instaner.new as n; print(n.TEMPLATE)"]
+    found = subprocess.check_output(where, cwd=tmp_path, env=env, text=True)
+    assert found.strip() == str(installed / "instaner" / "project")
+    done = subprocess.run(
+        command, cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    other = tmp_path / "other" / "project"
+    make_project(other, _SETTINGS)
+    assert {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    } == {
+        str(path.relative_to(other)): path.read_bytes()
+        for path in other.rglob("*")
+        if path.is_file()
+    }

@@ -75,3 +75,44 @@ def test_benchmark_of_the_votes_wants_data(tmp_path: Path) -> None:
     done = _run_votes(str(tmp_path))
     assert done.returncode == 1
     assert "has neither train_votes.jsonl nor" in done.stderr
+
+
+def _tag(sentence: str, **labels: str) -> dict[str, Any]:
+    tokens = sentence.split()
+    tags = [f"B-{labels[token]}" if token in labels else "O" for token in tokens]
+    return {"sentence": sentence, "tokens": tokens, "labels": tags}
+
+
+def test_benchmark_of_generated_texts_measures(tmp_path: Path) -> None:
+    names = ["Alien", "Brazil", "Casablanca", "Dracula"]
+    rows = [_tag(f"who is in {name}", **{name: "Title"}) for name in names] * 5
+    for name in ("synthetic_simple", "synthetic_diverse_corrected", "test_gold"):
+        srsly.write_jsonl(tmp_path / f"{name}.jsonl", rows)
+    content = (
+        '1. "who is in Alien"\nNamed Entities: [Alien (title)]\n\n'
+        "2. is Brazil good?\n"
+        "   Named Entities: [Brazil (Title), good (Mood), Rio (Title)]"
+    )
+    response = {"choices": [{"message": {"content": content}}]}
+    srsly.write_jsonl(tmp_path / "raw_api_responses.jsonl", [[{}, response]])
+    output = tmp_path / "bench.json"
+    command = [sys.executable, "scripts/bench_generated.py", str(tmp_path)]
+    command += ["--student", "cnn", "--steps", "40", "--seeds", "1"]
+    done = subprocess.run(
+        [*command, "--json", str(output)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(output.read_text("utf8"))
+    assert found["synthetic_simple"]["f1_mean"] > 0.8
+    assert found["raw_api_responses"] == {
+        "texts": 2,
+        "statuses": {"exact": 2, "unknown label": 1, "not in text": 1},
+    }
+
+
+def test_benchmark_of_generated_texts_names_missing_data(tmp_path: Path) -> None:
+    command = [sys.executable, "scripts/bench_generated.py", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "synthetic_simple.jsonl" in done.stderr
+    assert "Traceback" not in done.stderr
