@@ -13,6 +13,7 @@ NEAR = 0.6  # Jaccard index of shingles from which a text is nearly another
 _SHINGLE = 5  # characters
 _BANDS, _ROWS = 32, 4  # finds 0.988 of the texts at 0.6, and all but 1e-5 at 0.75
 _BITS = 1024  # of a text's parity bits
+_NO_CHARACTER = 0x110000  # fills up a shorter text: the first number that is none
 _MOST = 4096  # shingles hashed at a time
 
 _random = np.random.RandomState(0)  # whose numbers are the same for ever
@@ -100,9 +101,12 @@ def normalise(text: str) -> str:
 @lru_cache(maxsize=1)  # a text is sought, then added
 def _make_sketch(text: str) -> _Sketch:
     characters = np.frombuffer(
-        normalise(text).ljust(_SHINGLE, "\0").encode("utf-32-le", "surrogatepass"),
-        "<u4",
+        normalise(text).encode("utf-32-le", "surrogatepass"), "<u4"
     ).astype(np.uint64)
+    if len(characters) < _SHINGLE:
+        characters = np.pad(
+            characters, (0, _SHINGLE - len(characters)), constant_values=_NO_CHARACTER
+        )
     mixed = np.convolve(characters, _POWERS, "valid")
     mixed ^= mixed >> np.uint64(32)
     shingles = np.unique(mixed)

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from instaner.near import NEAR, NearFinder, normalise
@@ -130,6 +130,7 @@ def test_finder_agrees_with_an_exact_search(seed: int) -> None:
 
 @settings(deadline=None)
 @given(st.text(max_size=40), st.text(max_size=40))
+@example("", "\0")
 def test_what_is_found_is_near(one: str, other: str) -> None:
     found = _make_finder(one).find(other)
     assert found is None or _get_jaccard(one, other) >= NEAR
