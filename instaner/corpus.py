@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from spacy.vocab import Vocab
 from .errors import InstaNERError
 from .files import check_exists, get_field, read_jsonl, write_whole
 from .near import NearFinder
+from .scores import GoldText
 from .vote import Offsets
 
 # Under this key of doc.user_data stands where a doc comes from: id, brief, votes …
@@ -153,6 +155,59 @@ def read_gold(path: Path, nlp: Language) -> Iterator[Doc]:
         if "brief" in row:
             doc.user_data[PROVENANCE]["brief"] = str(row["brief"])
         yield doc
+
+
+def read_gold_texts(path: Path) -> list[GoldText]:
+    """Read annotated texts by characters alone, so that pipelines with any tokenizer
+    can be scored on them.
+
+    path (Path): JSONL with text and spans, or a DocBin.
+    RETURNS (List[GoldText]): The texts, in order.
+    RAISES (InstaNERError): On a broken line, overlapping spans, or if there is no
+        annotated text.
+    """
+    golds = [*(_read_docs_gold(path) if path.suffix == ".spacy" else _read_rows(path))]
+    if not golds:
+        raise InstaNERError(f"{path} has no texts to evaluate on.")
+    if all(gold.unknown == [(0, len(gold.text))] for gold in golds):
+        raise InstaNERError(
+            f"{path} has no annotated text: nothing says what is an entity there. Give "
+            "texts with entities set, also those without any (doc.set_ents)."
+        )
+    return golds
+
+
+def _read_docs_gold(path: Path) -> Iterator[GoldText]:
+    for doc in read_docs(path, Vocab()):
+        unknown: list[tuple[int, int]] = []
+        for token in doc:
+            start, end = token.idx, token.idx + len(token)
+            if token.ent_iob:
+                continue
+            if unknown and token.nbor(-1).ent_iob == 0:
+                start = unknown.pop()[0]
+            unknown.append((start, end))
+        if all(token.ent_iob == 0 for token in doc) and doc.text:
+            unknown = [(0, len(doc.text))]
+        provenance = doc.user_data.get(PROVENANCE, {})
+        yield GoldText(
+            doc.text,
+            [(ent.start_char, ent.end_char, ent.label_) for ent in doc.ents],
+            unknown,
+            provenance.get("source") == GENERATED or bool(provenance.get("prompts")),
+        )
+
+
+def _read_rows(path: Path) -> Iterator[GoldText]:
+    for number, row in read_jsonl(path):
+        spans = sorted(_get_spans(row, row.get("spans"), path, number))
+        for one, other in pairwise(spans):
+            if other[0] < one[1]:
+                raise InstaNERError(
+                    f"{path}, line {number}: the spans {one[0]}:{one[1]} and "
+                    f"{other[0]}:{other[1]} overlap. Keep one of them."
+                )
+        yield GoldText(row["text"], spans, [], False)
 
 
 def read_bare(path: Path) -> Iterator[str]:

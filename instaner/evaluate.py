@@ -1,38 +1,41 @@
-"""Scores of several systems on the same gold, and what each of them needs."""
+"""Scores of several systems on the same gold, how sure they are, and the verdict."""
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
 from spacy.language import Language
-from spacy.scorer import get_ner_prf
-from spacy.training import Example
+from spacy.tokens import Doc
+from spacy.vocab import Vocab
 from spacy_llm.ty import supports_sharding
 
-from .corpus import read_gold
+from .corpus import read_docs, read_gold_texts
 from .errors import InstaNERError
+from .intervals import Bootstrap, Difference
 from .llm.chat import Chat
 from .llm.cost import BYTES_PER_TOKEN
 from .llm.replay import Replay
-from .llm.store import Reason
+from .llm.store import Reason, Response
 from .pipeline import get_llms
+from .scores import (
+    GoldText,
+    count,
+    count_confusion,
+    count_errors,
+    get_examples,
+    match_texts,
+    score,
+    to_dict,
+)
 from .tasks.grounding import load_readings
+from .verdict import Rules, decide
+from .vote import Offsets
 
 _WARM_UP = 16  # texts
-
-
-class Tokens(NamedTuple):
-    """Prompt tokens that a teacher needed.
-
-    number (int): How many.
-    estimated (bool): Whether they are estimated from the prompts' length (UTF-8 bytes
-        over four, OpenAI's rule of thumb for English) or counted by the server.
-    """
-
-    number: int
-    estimated: bool
+_DIFFERENCES = 20  # texts to show on which systems differ
 
 
 def evaluate(nlp: Language, gold: Path) -> dict[str, Any]:
@@ -40,67 +43,291 @@ def evaluate(nlp: Language, gold: Path) -> dict[str, Any]:
 
     nlp (Language): The system: any pipeline that sets entities.
     gold (Path): Gold, JSONL or DocBin.
-    RETURNS (Dict[str, Any]): ents_p, ents_r, ents_f and ents_per_type (between 0 and 1,
-        from spacy.scorer.get_ner_prf, with the support of each label), texts, words,
-        words_per_second (None for recorded or stored answers) and, for a teacher,
-        unread (mentions and lines that made no span), failed (answers that cannot be
-        used, by reason), prompt_tokens and prompt_tokens_estimated.
+    RETURNS (Dict[str, Any]): What `evaluate_docs` returns, with words_per_second (None
+        for recorded or stored answers), unknown_labels (of the gold, which the
+        pipeline does not have) and, for a teacher, unread (mentions and lines that made
+        no span), failed (answers that cannot be used, by reason) and answers: model,
+        base_url, prompt_tokens and completion_tokens, estimated (whether from the
+        prompts' and answers' length: UTF-8 bytes over four, OpenAI's rule of thumb for
+        English), and the seconds of an answer, latency_p50 and latency_p95.
     RAISES (InstaNERError): On empty gold, and when a teacher cannot answer.
     """
-    references = list(read_gold(gold, nlp))
-    if not references:
-        raise InstaNERError(f"{gold} has no texts to evaluate on.")
-    texts = [doc.text for doc in references]
+    golds = read_gold_texts(gold)
+    texts = [gold.text for gold in golds]
     llms = get_llms(nlp)
     if not llms:
         list(nlp.pipe(texts[:_WARM_UP]))
     before = _get_usage(nlp)
     start = time.perf_counter()
-    predictions = list(nlp.pipe(texts))
+    docs = list(nlp.pipe(texts))
     seconds = time.perf_counter() - start
-    words = sum(len(doc) for doc in predictions)
-    support = Counter(ent.label_ for doc in references for ent in doc.ents)
-    pairs = zip(predictions, references, strict=True)
-    scores = get_ner_prf(
-        [Example(predicted, reference) for predicted, reference in pairs]
-    )
     used = _get_usage(nlp) - before
     recorded = used["stored"] or any(isinstance(p._model, Replay) for _, p in llms)
-    result = {
-        "ents_p": scores["ents_p"],
-        "ents_r": scores["ents_r"],
-        "ents_f": scores["ents_f"],
-        "ents_per_type": {
-            label: {**values, "support": support[label]}
-            for label, values in sorted((scores["ents_per_type"] or {}).items())
-        },
-        "texts": len(texts),
-        "words": words,
-        "words_per_second": None if recorded else round(words / seconds, 1),
-    }
+    result = _score(docs, golds)
+    result["words_per_second"] = (
+        None if recorded else round(result["words"] / seconds, 1)
+    )
+    known = {label for labels in nlp.pipe_labels.values() for label in labels}
+    wanted = {label for gold in golds for *_, label in gold.spans}
+    result["unknown_labels"] = sorted(wanted - known) if known else []
     if llms:
-        tokens = _count_prompt_tokens(nlp, texts, used["prompt_tokens"])
         result["unread"] = sum(
             reading.status.is_loss
-            for doc in predictions
+            for doc in docs
             for reading in load_readings(doc) or ()
         )
         result["failed"] = {
             reason.value: used[reason.value] for reason in Reason if used[reason.value]
         }
-        result["prompt_tokens"] = tokens.number
-        result["prompt_tokens_estimated"] = tokens.estimated
+        result["answers"] = _describe_answers(nlp, texts, used)
     return result
 
 
-def compare(results: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """Put the results of several systems on the same gold beside each other.
+def evaluate_docs(path: Path, gold: Path) -> dict[str, Any]:
+    """Score what a system predicted elsewhere.
+
+    path (Path): DocBin, or a folder of them: the texts of the gold, in its order.
+    gold (Path): Gold, JSONL or DocBin.
+    RETURNS (Dict[str, Any]): ents_p, ents_r, ents_f and ents_acc (of exact matches,
+        between 0 and 1; acc is right ones of all that are either gold or predicted),
+        ents_partial (p, r and f, with any overlap enough), ents_per_type (the same by
+        label, with support and predicted), token_acc (share of the system's tokens
+        with the right label), errors and error_examples (by kind), confusion (gold
+        label to predicted label to number, "" for none), texts, words and spans (by
+        text: start, end, label). None: not defined.
+    RAISES (InstaNERError): On empty gold, or if the texts are others.
+    """
+    golds = read_gold_texts(gold)
+    docs = list(read_docs(path, Vocab()))
+    for number, (doc, text) in enumerate(zip(docs, golds, strict=False), 1):
+        if doc.text != text.text:
+            raise InstaNERError(
+                f"{path}: text {number} is not that of {gold}. Give predictions for "
+                "its texts, in its order."
+            )
+    if len(docs) != len(golds):
+        raise InstaNERError(
+            f"{path} has {len(docs)} texts, and {gold} {len(golds)}. Give predictions "
+            "for each of its texts, in its order."
+        )
+    return {**_score(docs, golds), "words_per_second": None}
+
+
+def _score(docs: Sequence[Doc], golds: Sequence[GoldText]) -> dict[str, Any]:
+    spans = [_get_spans(doc) for doc in docs]
+    matches = match_texts(golds, spans)
+    labels = _get_labels(golds, spans)
+    counts = count(matches, labels).sum(axis=0)
+    overall = score(counts.sum(axis=0))
+    right, known = np.sum(
+        [_count_tokens(doc, gold) for doc, gold in zip(docs, golds, strict=True)],
+        axis=0,
+    )
+    return {
+        **{f"ents_{name}": overall[name] for name in ("p", "r", "f", "acc")},
+        "ents_partial": overall["partial"],
+        "ents_per_type": {
+            label: score(row) for label, row in zip(labels, counts, strict=True)
+        },
+        "token_acc": float(right / known) if known else None,
+        "errors": count_errors(matches),
+        "error_examples": get_examples(matches),
+        "confusion": count_confusion(matches),
+        "texts": len(docs),
+        "words": sum(len(doc) for doc in docs),
+        "spans": spans,
+    }
+
+
+def _get_spans(doc: Doc) -> list[Offsets]:
+    return [(ent.start_char, ent.end_char, ent.label_) for ent in doc.ents]
+
+
+def _get_labels(
+    golds: Iterable[GoldText], *spans: Iterable[Iterable[Offsets]]
+) -> list[str]:
+    found = [[gold.spans for gold in golds], *spans]
+    return sorted({label for texts in found for text in texts for *_, label in text})
+
+
+def _count_tokens(doc: Doc, gold: GoldText) -> tuple[float, int]:
+    """RETURNS (Tuple[float, int]): Tokens with the right label, of those known."""
+    right = known = 0
+    labels = iter(gold.spans)
+    span = next(labels, None)
+    for token in doc:
+        start, end = token.idx, token.idx + len(token)
+        if any(start < last and first < end for first, last in gold.unknown):
+            continue
+        while span is not None and span[1] <= start:
+            span = next(labels, None)
+        label = span[2] if span is not None and span[0] < end else ""
+        known += 1
+        right += token.ent_type_ == label
+    return right, known
+
+
+def compare(
+    results: Mapping[str, dict[str, Any]],
+    gold: Path,
+    *,
+    rules: Rules | None = None,
+    reference: str | None = None,
+) -> dict[str, Any]:
+    """Put the results of several systems on the same gold beside each other, with
+    intervals, and reach a verdict on each student.
 
     results (Mapping[str, Dict[str, Any]]): Results by name of the system.
-    RETURNS (Dict[str, Any]): labels and systems.
+    gold (Path): The gold.
+    rules (Optional[Rules]): How a verdict is reached.
+    reference (Optional[str]): The system that students are to replace. None: the first
+        with answers of an LLM, or else the first.
+    RETURNS (Dict[str, Any]): gold, labels, support (by label), reference, student (the
+        best one), rules, systems (results with interval: p, r and f, overall and by
+        label), paired (difference, interval, p_value and deviation, of each student
+        from the reference, `all` and `per_type`), verdict (decision, reason and
+        more_texts, likewise) and differences (texts on which the best student and the
+        reference differ, with spans of gold and systems).
+    RAISES (InstaNERError): If there is no such reference.
     """
-    labels = sorted({la for r in results.values() for la in r["ents_per_type"]})
-    return {"labels": labels, "systems": dict(results)}
+    golds = read_gold_texts(gold)
+    rules = rules or Rules()
+    spans = {name: result["spans"] for name, result in results.items()}
+    labels = _get_labels(golds, *spans.values())
+    silver = any(text.silver for text in golds)
+    matches = {name: match_texts(golds, found) for name, found in spans.items()}
+    by_label = np.stack([count(matches[name], labels) for name in results], axis=1)
+    counts = np.concatenate([by_label.sum(axis=2, keepdims=True), by_label], axis=2)
+    bootstrap = Bootstrap(
+        len(golds),
+        confidence=rules.confidence,
+        resamples=rules.resamples,
+        seed=rules.seed,
+    )
+    intervals = bootstrap.get_intervals(counts)
+    reference = _find_reference(results, reference)
+    names = list(results)
+    students = [name for name in names if name != reference]
+    support = Counter(label for text in golds for *_, label in text.spans)
+    comparison: dict[str, Any] = {
+        "gold": {
+            "path": str(gold),
+            "texts": len(golds),
+            "entities": support.total(),
+            "silver": silver,
+        },
+        "labels": labels,
+        "support": {label: support[label] for label in labels},
+        "rules": rules.model_dump(),
+        "reference": reference,
+        "student": max(students, key=lambda n: results[n]["ents_f"] or 0, default=None),
+        "systems": {
+            name: _describe(results[name], labels, golds, intervals[:, row])
+            for row, name in enumerate(names)
+        },
+        "paired": {},
+        "verdict": {},
+    }
+    theirs = counts[:, names.index(reference)]
+    for name in students:
+        ours = counts[:, names.index(name)]
+        differences = [
+            bootstrap.compare(theirs[:, row], ours[:, row])
+            for row in range(len(labels) + 1)
+        ]
+        verdicts = [
+            decide(found, rules, n_texts=len(golds), silver=silver)._asdict()
+            for found in differences
+        ]
+        pairs = [_describe_difference(found) for found in differences]
+        comparison["paired"][name] = _by_label(pairs, labels)
+        comparison["verdict"][name] = _by_label(verdicts, labels)
+    comparison["differences"] = [
+        *_find_differences(golds, spans, reference, comparison["student"])
+    ]
+    return comparison
+
+
+def _by_label(values: Sequence[Any], labels: Sequence[str]) -> dict[str, Any]:
+    return {"all": values[0], "per_type": dict(zip(labels, values[1:], strict=True))}
+
+
+def _find_reference(
+    results: Mapping[str, dict[str, Any]], reference: str | None
+) -> str:
+    if reference is None:
+        teachers = [name for name, result in results.items() if "answers" in result]
+        return (teachers or list(results))[0]
+    if reference not in results:
+        raise InstaNERError(
+            f'There is no system "{reference}" to compare with, only '
+            f"{', '.join(results)}."
+        )
+    return reference
+
+
+def _describe(
+    result: dict[str, Any],
+    labels: Sequence[str],
+    golds: Sequence[GoldText],
+    intervals: np.ndarray,
+) -> dict[str, Any]:
+    ends = [
+        {
+            name: None if low is None else [low, highs[name]]
+            for name, low in to_dict(interval[0]).items()
+        }
+        for interval in intervals.swapaxes(0, 1)
+        for highs in [to_dict(interval[1])]
+    ]
+    none = score(np.zeros(4, int))
+    return {
+        **{key: value for key, value in result.items() if key != "spans"},
+        "interval": ends[0],
+        "ents_per_type": {
+            label: {**result["ents_per_type"].get(label, none), "interval": interval}
+            for label, interval in zip(labels, ends[1:], strict=True)
+        },
+        "error_examples": {
+            kind: [{**row, "text": golds[row["text"]].text} for row in rows]
+            for kind, rows in result["error_examples"].items()
+        },
+    }
+
+
+def _describe_difference(found: Difference | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "difference": found.difference,
+        "interval": [found.low, found.high],
+        "p_value": found.p_value,
+        "deviation": found.deviation,
+    }
+
+
+def _find_differences(
+    golds: Sequence[GoldText],
+    spans: Mapping[str, list[list[Offsets]]],
+    reference: str,
+    student: str | None,
+) -> Iterator[dict[str, Any]]:
+    """YIELDS (Dict[str, Any]): Texts on which two systems differ, the most first."""
+    if student is None:
+        return
+
+    def get_distance(number: int) -> int:
+        found = ({tuple(s) for s in spans[n][number]} for n in (reference, student))
+        return len(next(found) ^ next(found))
+
+    order = sorted(range(len(golds)), key=lambda number: -get_distance(number))
+    for number in order[:_DIFFERENCES]:
+        if get_distance(number):
+            yield {
+                "text": golds[number].text,
+                "gold": golds[number].spans,
+                "systems": {name: spans[name][number] for name in (reference, student)},
+            }
 
 
 def get_size(path: Path) -> int:
@@ -116,18 +343,50 @@ def _get_usage(nlp: Language) -> Counter[str]:
         if isinstance(llm._model, Chat):
             for part in (llm._model.asked, llm._model.recalled):
                 usage["prompt_tokens"] += part["prompt_tokens"]
+                usage["completion_tokens"] += part["completion_tokens"]
             usage["stored"] += llm._model.recalled["answers"]
             usage.update(llm._model.failed)
     return usage
 
 
-def _count_prompt_tokens(nlp: Language, texts: list[str], used: int) -> Tokens:
-    if used:
-        return Tokens(used, estimated=False)
-    n_bytes = 0
+def _describe_answers(
+    nlp: Language, texts: Sequence[str], used: Counter[str]
+) -> dict[str, Any]:
+    """Describe what a teacher's answers to texts took."""
+    models: list[Any] = [llm._model for _, llm in get_llms(nlp)]
+    prompts = completions = 0.0
+    seconds: list[float] = []
     for _, llm in get_llms(nlp):
-        docs = (nlp.make_doc(text) for text in texts)
-        for prompt in llm.task.generate_prompts(docs):
-            shards = prompt[0] if supports_sharding(llm.task) else [prompt]
-            n_bytes += sum(len(str(shard).encode("utf8")) for shard in shards)
-    return Tokens(round(n_bytes / BYTES_PER_TOKEN), estimated=True)
+        for prompt in _make_prompts(llm.task, map(nlp.make_doc, texts)):
+            prompts += len(prompt.encode("utf8")) / BYTES_PER_TOKEN
+            response = _find_response(llm._model, prompt)
+            if response is not None:
+                completions += len(response.text.encode("utf8")) / BYTES_PER_TOKEN
+                seconds += [response.seconds] if response.seconds else []
+    counted = bool(used["prompt_tokens"])
+    chats = [model for model in models if isinstance(model, Chat)]
+    latency = np.quantile(seconds, [0.5, 0.95]).tolist() if seconds else [None, None]
+    return {
+        "model": " + ".join(chat.name for chat in chats) or None,
+        "base_url": chats[0].settings.find_url() if chats else None,
+        "prompt_tokens": used["prompt_tokens"] if counted else round(prompts),
+        "completion_tokens": (
+            used["completion_tokens"] if counted else round(completions)
+        ),
+        "estimated": not counted,
+        "latency_p50": latency[0],
+        "latency_p95": latency[1],
+    }
+
+
+def _make_prompts(task: Any, docs: Iterator[Doc]) -> Iterator[str]:
+    for prompt in task.generate_prompts(docs):
+        yield from prompt[0] if supports_sharding(task) else [prompt]
+
+
+def _find_response(model: Callable[..., Any], prompt: str) -> Response | None:
+    if isinstance(model, Replay):
+        return model._find(prompt, 0)
+    if isinstance(model, Chat) and model.store is not None:
+        return model.store.get(model.make_request(prompt, 0).key)
+    return None

@@ -1,14 +1,19 @@
 import json
+import time
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 import spacy
+import srsly
 from spacy.language import Language
 from spacy.pipeline import EntityRuler
+from spacy.tokens import Span
 
+from instaner.corpus import PROVENANCE, write_docs
 from instaner.errors import InstaNERError
-from instaner.evaluate import compare, evaluate, get_size
+from instaner.evaluate import compare, evaluate, evaluate_docs, get_size
 from instaner.llm.store import Store
 from instaner.pipeline import get_llms
 
@@ -74,10 +79,14 @@ def test_wrong_label_is_wrong(gold: Path) -> None:
 
 def test_scores_are_per_label_with_support(gold: Path) -> None:
     result = evaluate(_make_rules(wok="EQUIPMENT", full="TOOL"), gold)
-    assert result["ents_per_type"] == {
-        "DISH": {"p": 0, "r": 0, "f": 0, "support": 1},
-        "EQUIPMENT": {"p": 1, "r": 1, "f": 1, "support": 1},
-        "TOOL": {"p": 0, "r": 0, "f": 0, "support": 0},
+    scores = {
+        label: tuple(values[name] for name in ("p", "r", "f", "acc", "support"))
+        for label, values in result["ents_per_type"].items()
+    }
+    assert scores == {
+        "DISH": (0, 0, 0, 0, 1),
+        "EQUIPMENT": (1, 1, 1, 1, 1),
+        "TOOL": (0, 0, 0, 0, 0),
     }
 
 
@@ -88,12 +97,12 @@ def test_texts_and_words_are_counted(gold: Path) -> None:
 
 
 def test_student_has_no_prompt_tokens(gold: Path) -> None:
-    assert "prompt_tokens" not in evaluate(_make_rules(wok="EQUIPMENT"), gold)
+    assert "answers" not in evaluate(_make_rules(wok="EQUIPMENT"), gold)
 
 
 def test_result_is_json(gold: Path) -> None:
     result = evaluate(_make_rules(wok="EQUIPMENT"), gold)
-    assert json.loads(json.dumps(result)) == result
+    assert json.loads(json.dumps(result, allow_nan=False))["ents_f"] == result["ents_f"]
 
 
 def test_empty_gold_is_named(write_rows: WriteRows) -> None:
@@ -116,9 +125,11 @@ def test_tokens_of_a_recording_are_estimated(
     nlp = make_teacher({_TEXT: _WOK})
     ((_, llm),) = get_llms(nlp)
     ((prompts, _),) = llm.task.generate_prompts([nlp.make_doc(_TEXT)])
-    result = evaluate(nlp, gold)
-    assert result["prompt_tokens"] == round(len("".join(prompts).encode("utf8")) / 4)
-    assert result["prompt_tokens_estimated"] is True
+    answers = evaluate(nlp, gold)["answers"]
+    assert answers["prompt_tokens"] == round(len("".join(prompts).encode("utf8")) / 4)
+    assert answers["completion_tokens"] == round(len(_WOK) / 4)
+    assert answers["estimated"]
+    assert answers["latency_p50"] is None
 
 
 def test_unknown_prompt_is_an_error(make_teacher: MakeTeacher, gold: Path) -> None:
@@ -128,9 +139,11 @@ def test_unknown_prompt_is_an_error(make_teacher: MakeTeacher, gold: Path) -> No
 
 def test_tokens_of_a_server_are_its_own(live_teacher: Language, gold: Path) -> None:
     for _ in range(2):  # what was used before is not counted
-        result = evaluate(live_teacher, gold)
-        assert result["prompt_tokens"] == 123
-    assert result["prompt_tokens_estimated"] is False
+        answers = evaluate(live_teacher, gold)["answers"]
+        assert answers["prompt_tokens"] == 123
+        assert answers["completion_tokens"] > 0
+    assert not answers["estimated"]
+    assert answers["model"] == "m"
 
 
 def test_live_answers_have_a_speed(live_teacher: Language, gold: Path) -> None:
@@ -145,7 +158,9 @@ def test_stored_answers_have_tokens_but_no_speed(
     first, second = (evaluate(live_teacher, gold) for _ in range(2))
     assert first["words_per_second"] > 0
     assert second["words_per_second"] is None
-    assert (second["prompt_tokens"], second["prompt_tokens_estimated"]) == (123, False)
+    assert second["answers"]["prompt_tokens"] == 123
+    assert second["answers"]["latency_p50"] > 0
+    assert second["answers"] == first["answers"]
 
 
 def test_every_text_is_asked_once(
@@ -160,14 +175,229 @@ def test_what_made_no_span_is_counted(make_teacher: MakeTeacher, gold: Path) -> 
     assert evaluate(nlp, gold)["unread"] == 2
 
 
+def test_unknown_labels_are_named(gold: Path) -> None:
+    assert evaluate(_make_rules(wok="EQUIPMENT"), gold)["unknown_labels"] == ["DISH"]
+
+
+def test_pipeline_without_labels_knows_none_to_be_unknown(gold: Path) -> None:
+    assert evaluate(spacy.blank("en"), gold)["unknown_labels"] == []
+
+
+def test_tokens_have_an_accuracy(gold: Path) -> None:
+    # My wok is full of ramen: ramen is missed, and full is none.
+    result = evaluate(_make_rules(wok="EQUIPMENT", full="TOOL"), gold)
+    assert result["token_acc"] == pytest.approx(4 / 6)
+
+
+def test_another_tokenization_is_scored_by_characters(write_rows: WriteRows) -> None:
+    # Half a token of the pipeline's, which it cannot find, and a whole one.
+    spans = [
+        {"start": 0, "end": 3, "label": "A"},
+        {"start": 7, "end": 10, "label": "A"},
+    ]
+    gold = write_rows({"text": "wokpan wok", "spans": spans}, name="gold.jsonl")
+    result = evaluate(_make_rules(wok="A"), gold)
+    assert (result["ents_p"], result["ents_r"]) == (1, 0.5)
+
+
+def test_overlapping_gold_is_named(write_rows: WriteRows) -> None:
+    spans = [{"start": 0, "end": 3, "label": "A"}, {"start": 2, "end": 6, "label": "A"}]
+    gold = write_rows({"text": "wokpan", "spans": spans}, name="gold.jsonl")
+    with pytest.raises(InstaNERError, match=r"line 1: the spans 0:3 and 2:6 overlap"):
+        evaluate(_make_rules(wok="A"), gold)
+
+
+def _write(path: Path, *texts: tuple[str, list[str]], **data: Any) -> Path:
+    """A DocBin of texts, with the words that are entities."""
+    nlp = spacy.blank("en")
+    docs = []
+    for text, words in texts:
+        doc = nlp(text)
+        places = [text.index(word) for word in words]
+        doc.ents = [
+            doc.char_span(place, place + len(word), label="A")
+            for place, word in zip(places, words, strict=True)
+        ]
+        doc.user_data[PROVENANCE] = data
+        docs.append(doc)
+    write_docs(docs, path)
+    return path
+
+
+def test_predictions_of_elsewhere_are_scored(tmp_path: Path) -> None:
+    gold = _write(tmp_path / "g.spacy", ("a wok", ["wok"]), ("a pan", ["pan"]))
+    path = _write(tmp_path / "a.spacy", ("a wok", ["wok"]), ("a pan", []))
+    result = evaluate_docs(path, gold)
+    assert (result["ents_p"], result["ents_r"]) == (1, 0.5)
+    assert result["spans"] == [[(2, 5, "A")], []]
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ([("a wok", []), ("a lid", [])], "text 2 is not that of"),
+        ([("a wok", [])], "has 1 texts, and .*g.spacy 2"),
+        ([("a wok", []), ("a pan", []), ("b", [])], "has 3 texts, and .*g.spacy 2"),
+    ],
+)
+def test_predictions_for_other_texts_are_named(
+    tmp_path: Path, texts: list[tuple[str, list[str]]], message: str
+) -> None:
+    gold = _write(tmp_path / "g.spacy", ("a wok", []), ("a pan", []))
+    with pytest.raises(InstaNERError, match=message):
+        evaluate_docs(_write(tmp_path / "a.spacy", *texts), gold)
+
+
+def test_unannotated_gold_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "g.spacy"
+    write_docs([spacy.blank("en")("a wok")], path)
+    with pytest.raises(InstaNERError, match="has no annotated text"):
+        evaluate_docs(path, path)
+
+
+def test_what_nobody_knows_is_neither_right_nor_wrong(tmp_path: Path) -> None:
+    nlp = _make_rules(wok="A", pan="A")
+    doc = spacy.blank("en")("a wok and a pan")
+    wok = Span(doc, 1, 2, label="A")
+    doc.set_ents([wok], missing=[doc[4:5]], default="outside")
+    write_docs([doc], tmp_path / "g.spacy")
+    result = evaluate(nlp, tmp_path / "g.spacy")
+    assert (result["ents_p"], result["ents_r"], result["token_acc"]) == (1, 1, 1)
+
+
+@pytest.fixture
+def comparison(tmp_path: Path) -> dict[str, Any]:
+    """Of a and b on ten texts, half of which b gets wrong."""
+    texts = [f"a wok {number}" for number in range(10)]
+    gold = _write(tmp_path / "g.spacy", *((text, ["wok"]) for text in texts))
+    wrong = [(text, ["a"] if n % 2 else ["wok"]) for n, text in enumerate(texts)]
+    _write(tmp_path / "b.spacy", *wrong)
+    systems = {
+        name: evaluate_docs(path, gold)
+        for name, path in (("a", gold), ("b", tmp_path / "b.spacy"))
+    }
+    return compare(systems, gold)
+
+
+def test_comparison_is_json(comparison: dict[str, Any]) -> None:
+    assert json.dumps(comparison, allow_nan=False)
+
+
+def test_student_is_compared_with_the_reference(comparison: dict[str, Any]) -> None:
+    assert (comparison["reference"], comparison["student"]) == ("a", "b")
+    found = comparison["paired"]["b"]["all"]
+    assert found["difference"] == -0.5
+    low, high = found["interval"]
+    assert low < -0.5 < high < 0
+    assert found["p_value"] < 0.05
+    assert comparison["paired"]["b"]["per_type"] == {"A": found}
+
+
+def test_verdict_is_overall_and_by_label(comparison: dict[str, Any]) -> None:
+    verdict = comparison["verdict"]["b"]
+    assert verdict["all"]["decision"] == "keep"
+    assert verdict["per_type"]["A"]["decision"] == "keep"
+
+
+def test_scores_have_intervals(comparison: dict[str, Any]) -> None:
+    result = comparison["systems"]["b"]
+    low, high = result["interval"]["f"]
+    assert low < result["ents_f"] == 0.5 < high
+    assert result["ents_per_type"]["A"]["interval"] == result["interval"]
+
+
+def test_texts_that_differ_are_shown(comparison: dict[str, Any]) -> None:
+    assert len(comparison["differences"]) == 5
+    assert comparison["differences"][0] == {
+        "text": "a wok 1",
+        "gold": [(2, 5, "A")],
+        "systems": {"a": [(2, 5, "A")], "b": [(0, 1, "A")]},
+    }
+
+
 def test_comparison_has_the_labels_of_all(gold: Path) -> None:
     systems = {
         "a": evaluate(_make_rules(wok="TOOL"), gold),
         "b": evaluate(_make_rules(ramen="DISH"), gold),
     }
-    comparison = compare(systems)
-    assert comparison["labels"] == ["DISH", "EQUIPMENT", "TOOL"]
-    assert comparison["systems"] == systems
+    found = compare(systems, gold)
+    assert found["labels"] == ["DISH", "EQUIPMENT", "TOOL"]
+    assert found["support"] == {"DISH": 1, "EQUIPMENT": 1, "TOOL": 0}
+    for name, result in systems.items():
+        assert found["systems"][name]["ents_f"] == result["ents_f"]
+        assert list(found["systems"][name]["ents_per_type"]) == found["labels"]
+
+
+def test_teacher_is_the_reference(make_teacher: MakeTeacher, gold: Path) -> None:
+    systems = {
+        "student": evaluate(_make_rules(wok="TOOL"), gold),
+        "teacher": evaluate(make_teacher({_TEXT: _WOK}), gold),
+    }
+    assert compare(systems, gold)["reference"] == "teacher"
+    assert compare(systems, gold, reference="student")["reference"] == "student"
+    with pytest.raises(InstaNERError, match='no system "x".*only student, teacher'):
+        compare(systems, gold, reference="x")
+
+
+@pytest.mark.parametrize(
+    ("data", "silver"),
+    [({}, False), ({"source": "real"}, False), ({"source": "generated"}, True)],
+)
+def test_silver_gold_decides_nothing(
+    tmp_path: Path, data: dict[str, Any], silver: bool
+) -> None:
+    gold = _write(tmp_path / "g.spacy", *[("a wok", ["wok"])] * 99, **data)
+    systems = {name: evaluate_docs(gold, gold) for name in ("a", "b")}
+    found = compare(systems, gold)
+    assert found["gold"]["silver"] is silver
+    assert found["verdict"]["b"]["all"]["decision"] == (
+        "undecided" if silver else "swap"
+    )
+
+
+def test_one_system_has_no_verdict(gold: Path) -> None:
+    found = compare({"a": evaluate(_make_rules(wok="A"), gold)}, gold)
+    assert (found["student"], found["verdict"], found["differences"]) == (None, {}, [])
+
+
+def test_gold_without_entities_is_scored(write_rows: WriteRows) -> None:
+    gold = write_rows({"text": _TEXT, "spans": []}, name="gold.jsonl")
+    systems = {name: evaluate(spacy.blank("en"), gold) for name in ("a", "b")}
+    found = compare(systems, gold)
+    assert found["systems"]["a"]["ents_f"] is None
+    assert found["paired"]["b"]["all"] is None
+    assert found["verdict"]["b"]["all"]["decision"] == "undecided"
+
+
+def test_ten_thousand_texts_are_compared_in_seconds(tmp_path: Path) -> None:
+    labels = "ABCDEFGHIJKL"
+    random = Random(0)
+
+    def draw() -> list[Any]:
+        ends = sorted(random.sample(range(60), 6))
+        pairs = zip(ends[::2], ends[1::2], strict=True)
+        return [(start, end, random.choice(labels)) for start, end in pairs]
+
+    gold = tmp_path / "gold.jsonl"
+    rows = [
+        {
+            "text": f"{number:060}",
+            "spans": [
+                {"start": start, "end": end, "label": label}
+                for start, end, label in draw()
+            ],
+        }
+        for number in range(10_000)
+    ]
+    srsly.write_jsonl(gold, rows)
+    one = evaluate(spacy.blank("en"), gold)
+    systems = {
+        name: {**one, "spans": [draw() for _ in rows], "ents_f": 0.1}
+        for name in "abcde"
+    }
+    start = time.perf_counter()
+    compare(systems, gold)
+    assert time.perf_counter() - start < 30
 
 
 def test_size_is_that_of_all_files(tmp_path: Path) -> None:

@@ -3,45 +3,77 @@ from typing import Any
 
 import srsly
 
+from ..corpus import read_bare
 from ..errors import InstaNERError
-from ..evaluate import compare, evaluate, get_size
+from ..evaluate import compare, evaluate, evaluate_docs, get_size
 from ..files import check_exists, hash_file, write_whole
+from ..measure import measure
 from ..pipeline import get_llm_names, load_pipeline, load_teacher, read_config
-from ._util import CODE_HELP, Arg, Opt, import_code, msg, one_line_errors, setup_gpu
+from ..settings import read_section
+from ..verdict import DECISIONS, Decision, Rules
+from ._util import (
+    CODE_HELP,
+    Arg,
+    Opt,
+    import_code,
+    msg,
+    one_line_errors,
+    setup_gpu,
+)
 
 
 @one_line_errors
 def evaluate_cli(
     systems: list[str] = Arg(
         ...,
-        help="Pipelines (config, folder or package) or results of an earlier "
-        "evaluation (.json), each as [NAME=]SYSTEM",
+        help="Pipelines (config, folder or package), predictions (DocBin) or results "
+        "of an earlier evaluation (.json), each as [NAME=]SYSTEM",
     ),
     gold: Path = Opt(..., help="Gold: JSONL with text and spans, or a DocBin"),
     output: Path | None = Opt(
         None, help="Folder for NAME.json of each system, and comparison.json"
     ),
+    reference: str | None = Opt(
+        None, help="System to replace  [default: the first with an LLM, or the first]"
+    ),
+    config: Path | None = Opt(
+        None, help="Config whose section [verdict] has the rules of the verdict"
+    ),
+    margin: float | None = Opt(
+        None, help="How much F1 a student may lack  [default: 0.02]"
+    ),
     llm: str | None = Opt(None, help="Model to ask instead of a teacher config's"),
+    speed: bool = Opt(True, help="Measure pipelines without an LLM, each by itself"),
     gpu_id: int = Opt(-1, "--gpu-id", "-g", help="GPU, or -1 for the CPU"),
     code: Path | None = Opt(None, "--code", "-c", help=CODE_HELP),
 ) -> None:
-    """Score pipelines on the same gold, and compare them."""
+    """Score pipelines on the same gold, compare them, and say whether a student can
+    take the LLM's place."""
+    rules = read_section(Rules, "verdict", config, margin=margin)
     import_code(code)
     setup_gpu(gpu_id)
     check_exists(gold, "Gold")
     sources = dict(_split_name(system) for system in systems)
     if len(sources) < len(systems):
         raise InstaNERError("Two systems have the same name. Name them: NAME=SYSTEM.")
-    results = {
-        name: _evaluate(source, gold, llm=llm) for name, source in sources.items()
-    }
-    comparison = compare(results)
+    results = {}
+    for name, source in sources.items():
+        result = results[name] = _evaluate(source, gold, llm=llm)
+        is_trained = (
+            not source.endswith((".json", ".spacy")) and "answers" not in result
+        )
+        if speed and is_trained:
+            result["speed"] = measure(
+                source, list(read_bare(gold)), code=code, gpu_id=gpu_id
+            )
+            result["words_per_second"] = result["speed"]["words_per_second"]
+    comparison = compare(results, gold, rules=rules, reference=reference)
     if output is not None:
         for name, result in results.items():
             _write_json(output / f"{name}.json", result)
         if len(results) > 1:
             _write_json(output / "comparison.json", comparison)
-    _print_comparison(comparison, gold)
+    _print_comparison(comparison)
     if output is not None:
         msg.good(f"Scores: {output}")
 
@@ -50,12 +82,14 @@ def _evaluate(source: str, gold: Path, *, llm: str | None) -> dict[str, Any]:
     sha256 = hash_file(gold)
     if source.endswith(".json"):
         return _read_result(Path(source), gold, sha256)
-    if get_llm_names(read_config(source)):
-        nlp = load_teacher(source, llm=llm)
+    if source.endswith(".spacy"):
+        result = evaluate_docs(Path(source), gold)
+    elif get_llm_names(read_config(source)):
+        result = evaluate(load_teacher(source, llm=llm), gold)
     else:
-        nlp = load_pipeline(source)
+        result = evaluate(load_pipeline(source), gold)
     return {
-        **evaluate(nlp, gold),
+        **result,
         "source": source,
         "gold": {"path": str(gold), "sha256": sha256},
         "bytes": get_size(Path(source)),
@@ -67,6 +101,7 @@ def _read_result(path: Path, gold: Path, sha256: str) -> dict[str, Any]:
     try:
         result = dict(srsly.read_json(path))
         scored = result["gold"]["sha256"]
+        result["spans"] = [[tuple(s) for s in spans] for spans in result["spans"]]
     except (KeyError, TypeError, ValueError) as err:
         raise InstaNERError(
             f"{path} is no result of an evaluation of one system. Evaluate it anew."
@@ -91,42 +126,109 @@ def _write_json(path: Path, data: dict[str, Any]) -> None:
         srsly.write_json(part, data)
 
 
-def _print_comparison(comparison: dict[str, Any], gold: Path) -> None:
-    systems = comparison["systems"]
+def _print_comparison(comparison: dict[str, Any]) -> None:
+    systems, gold = comparison["systems"], comparison["gold"]
     rows = []
     for label in comparison["labels"]:
-        types = [result["ents_per_type"].get(label, {}) for result in systems.values()]
-        rows.append((f"F1 {label}", *(_format(t.get("f"), ".3f") for t in types)))
-    for title, key, spec in (
-        ("F1", "ents_f", ".3f"),
-        ("precision", "ents_p", ".3f"),
-        ("recall", "ents_r", ".3f"),
-        ("words/s", "words_per_second", ",.0f"),
-    ):
-        rows.append((title, *(_format(r[key], spec) for r in systems.values())))
+        types = [result["ents_per_type"][label] for result in systems.values()]
+        scores = [_format_score(type_["f"], type_["interval"]["f"]) for type_ in types]
+        rows.append((f"F1 {label}", *scores))
+    for title, name in (("F1", "f"), ("precision", "p"), ("recall", "r")):
+        scores = [
+            _format_score(result[f"ents_{name}"], result["interval"][name])
+            for result in systems.values()
+        ]
+        rows.append((title, *scores))
+    rows.append(
+        (
+            "F1, any overlap",
+            *(_format(r["ents_partial"]["f"], ".3f") for r in systems.values()),
+        )
+    )
+    speeds = [_format(r["words_per_second"], ",.0f") for r in systems.values()]
+    rows.append(("words/s", *speeds))
     sizes = [r["bytes"] / 1e6 or None for r in systems.values()]
     rows.append(("size, MB", *(_format(size, ",.1f") for size in sizes)))
+    answers = [result.get("answers", {}) for result in systems.values()]
     tokens = [
-        _format(r.get("prompt_tokens"), ",d")
-        + ("*" if r.get("prompt_tokens_estimated") else "")
-        for r in systems.values()
+        _format(answer.get("prompt_tokens"), ",d") + "*" * answer.get("estimated", 0)
+        for answer in answers
     ]
     rows.append(("prompt tokens", *tokens))
-    first = next(iter(systems.values()))
-    msg.text(f"On {first['texts']} texts of {gold}:")
+    msg.text(
+        f"On {gold['texts']:,} texts of {gold['path']}, with {gold['entities']:,} "
+        "entities:"
+    )
     msg.table(
         rows,
         header=("score", *systems),
         divider=True,
         aligns=["l", *"r" * len(systems)],
     )
-    if any(r.get("prompt_tokens_estimated") for r in systems.values()):
+    if any(answer.get("estimated") for answer in answers):
         msg.text("* estimated from the prompts' length")
+    if gold["silver"]:
+        msg.warn(
+            f"Silver: a teacher labelled the texts of {gold['path']}. Scores say how "
+            "well it is imitated, and its own say nothing. Give gold that people "
+            "labelled."
+        )
     for name, result in systems.items():
         for reason, count in (result.get("failed") or {}).items():
             msg.warn(f"{name}: {count} of {result['texts']} answers failed: {reason}")
         if result.get("unread"):
             msg.warn(f"{name}: {result['unread']} mentions or lines made no span")
+        for label in result.get("unknown_labels") or ():
+            missed = comparison["support"][label]
+            msg.warn(
+                f'{name} has no label "{label}": it misses all {missed} of the gold'
+            )
+    for name in comparison["verdict"]:
+        _print_verdict(name, comparison)
+
+
+def _print_verdict(name: str, comparison: dict[str, Any]) -> None:
+    pairs, verdicts = comparison["paired"][name], comparison["verdict"][name]
+    rows = []
+    for key, pair, verdict in zip(
+        ("all", *comparison["labels"]),
+        (pairs["all"], *pairs["per_type"].values()),
+        (verdicts["all"], *verdicts["per_type"].values()),
+        strict=True,
+    ):
+        cells = ["–", "–", "–"]
+        if pair is not None:
+            low, high = pair["interval"]
+            cells = [
+                f"{pair['difference']:+.3f}",
+                f"{low:+.3f} to {high:+.3f}",
+                f"{pair['p_value']:.3f}",
+            ]
+        more = (
+            f", {verdict['more_texts']:,} more texts" if verdict["more_texts"] else ""
+        )
+        rows.append((key, *cells, DECISIONS[Decision(verdict["decision"])] + more))
+    share = comparison["rules"]["confidence"]
+    msg.text(f"{name} in the place of {comparison['reference']}:")
+    msg.table(
+        rows,
+        header=(
+            "entities",
+            "F1 won or lost",
+            f"{share:.0%} interval",
+            "p",
+            "verdict",
+        ),
+        divider=True,
+        aligns=["l", "r", "r", "r", "l"],
+    )
+    msg.text(verdicts["all"]["reason"])
+
+
+def _format_score(score: float | None, interval: list[float] | None) -> str:
+    if score is None or interval is None:
+        return "–"
+    return "{:.3f} ({:.3f} to {:.3f})".format(score, *interval)
 
 
 def _format(value: Any, spec: str) -> str:
