@@ -207,7 +207,7 @@ def annotate(
                     docs = run.recheck(held, recheck)
                 write_shards(docs, part)
             finally:
-                summary.bills = [b for m in teacher.models if (b := m.make_bill())]
+                summary.bills = [model.make_bill() for model in teacher.models]
                 on_bills(summary.bills)
             run.check(max_failures, output)
             if summary.failures.rows:

@@ -268,17 +268,17 @@ class Model:
             readings = load_readings(doc)
             yield Answer(doc, prompts, readings, _check_readings(readings))
 
-    def make_bill(self) -> dict[str, Any] | None:
+    def make_bill(self) -> dict[str, Any]:
         """Sum up what the answers took that were asked for.
 
-        RETURNS (Optional[Dict[str, Any]]): model, stored (answers that were not asked
-            for anew), and, of the others: answers, prompt_tokens, completion_tokens,
-            cost (US dollars; None if not known), kwh and kg_co2e (ranges; None if not
-            known). None for a recording.
+        RETURNS (Dict[str, Any]): model (None for a recording), stored (answers that
+            were not asked for anew), and, of the others: answers, prompt_tokens,
+            completion_tokens (estimated for a recording), cost (US dollars; None if not
+            known), kwh and kg_co2e (ranges; None if not known).
         """
         model = self.source
         if isinstance(model, Replay):
-            return None
+            return {"component": self.name, "model": None, **model.make_bill()}
         asked, stored = model.asked, model.recalled["answers"]
         names = ("answers", "prompt_tokens", "completion_tokens")
         bill = {"component": self.name, "stored": stored}

@@ -130,7 +130,7 @@ def make_briefs(
         made.names = asker.list_names() if plan.names else {}
         lookalikes = asker.list_lookalikes() if plan.negative else []
     finally:
-        made.bills = [bill] if (bill := model.make_bill()) else []
+        made.bills = [model.make_bill()]
         on_bills(made.bills)
     rows = combine_briefs(
         made.values, made.names, lookalikes, asker.labels, plan, seed=seed

@@ -6,9 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field
 
-from .errors import InstaNERError
 from .llm.cost import Price, estimate_footprint, make_price
 
 _MILLION = 1_000_000
@@ -66,7 +65,7 @@ _CASE_STUDY: tuple[dict[str, Any], ...] = (
 )
 
 
-class CostSettings(BaseModel):
+class CostSettings(BaseModel, extra="forbid", frozen=True):
     """What costs are reckoned with: section [costs] of a report's config.
 
     texts_per_day (int): Volume at which days to the break-even are counted.
@@ -78,34 +77,10 @@ class CostSettings(BaseModel):
         world's average, as ecologits 0.11 has it (zone WOR).
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
     texts_per_day: int = Field(default=10_000, gt=0)
     usd_per_hour: float = Field(default=0.1, ge=0, allow_inf_nan=False)
     priced_as: str = ""
     kg_co2e_per_kwh: float = Field(default=0.45829, ge=0, allow_inf_nan=False)
-
-
-def read_costs(section: Mapping[str, Any]) -> CostSettings:
-    """Read section [costs] of a config.
-
-    section (Mapping[str, Any]): The section.
-    RETURNS (CostSettings): The settings.
-    RAISES (InstaNERError): On a name or a value that it cannot have.
-    """
-    try:
-        return CostSettings(**section)
-    except ValidationError as err:
-        first = err.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise InstaNERError(
-                f'[costs] has no setting "{name}". It has '
-                f"{', '.join(CostSettings.model_fields)}."
-            ) from err
-        raise InstaNERError(
-            f"[costs] {name} = {first['input']!r}: {first['msg']}."
-        ) from err
 
 
 def add_costs(
@@ -127,7 +102,8 @@ def add_costs(
         settings.usd_per_hour.
     RETURNS (Dict[str, Any]): settings, systems (usd_per_million_texts,
         kwh_per_million_texts, kg_co2e_per_million_texts, usd_basis, energy_basis),
-        made (usd, basis), break_even (texts, days, texts_per_day, why), case_study.
+        made (usd, corpus_usd, basis), break_even (texts, days, texts_per_day, why) and
+        case_study.
     """
     systems = {
         name: _cost_system(result, settings)
@@ -150,8 +126,6 @@ def add_costs(
 def _cost_system(result: Mapping[str, Any], settings: CostSettings) -> dict[str, Any]:
     if result.get("answers"):
         return _cost_teacher(result["answers"], result["texts"], settings)
-    if "prompt_tokens" in result:
-        return _make_entry(usd_basis=_UNCOUNTED, energy_basis=_UNCOUNTED)
     return _cost_student(result, settings)
 
 
@@ -292,14 +266,15 @@ def _sum_up(
         if stored:
             why = f"{stored:,} answers of {model} were paid for by an earlier run"
         elif cost is None:
-            why = f"nobody knows what {model} cost"
+            why = f"nobody knows what {model or 'the recording'} cost"
         corpus += cost or 0.0
     if why or training_seconds is None:
-        return {"usd": None, "basis": f"not known: {why}"}
+        return {"usd": None, "corpus_usd": None, "basis": f"not known: {why}"}
     training = training_seconds / _HOUR * settings.usd_per_hour
     as_if = f", priced as {settings.priced_as}" if priced else ""
     return {
         "usd": corpus + training,
+        "corpus_usd": corpus,
         "basis": f"{corpus:,.4f} US dollars for the corpus{as_if}, {training:,.4f} for "
         f"{training_seconds:,.0f} seconds of training",
     }

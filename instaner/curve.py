@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import spacy
 import srsly
-from numpy.typing import NDArray
 from spacy.vocab import Vocab
 from thinc.api import Config
 
-from .corpus import get_brief, read_docs, read_gold, write_docs
+from .corpus import get_brief, read_docs, read_gold_texts, write_docs
 from .errors import InstaNERError
+from .evaluate import evaluate
 from .files import check_exists, hash_file, write_whole
-from .pipeline import find_config, read_config
+from .intervals import Bootstrap
+from .pipeline import find_config, load_pipeline, read_config
+from .scores import GoldText, count, get_prf, match_texts
 from .train import train as train_student
+from .vote import Offsets
 
 FORMULA = "1 - F1 = a * n^-b"
 
@@ -65,7 +67,6 @@ def make_curve(
     seed: int = 0,
     confidence: float = 0.95,
     resamples: int = 1000,
-    usd_per_text: float | None = None,
     on_point: Callable[[dict[str, Any]], object] | None = None,
 ) -> dict[str, Any]:
     """Train students on shares of the corpus, in whole briefs, of which a larger share
@@ -84,7 +85,6 @@ def make_curve(
     confidence (float): Of the intervals, between 0 and 1. They say how sure the scores
         are on such gold, not how much another training would differ.
     resamples (int): Number of bootstrap resamples of the gold texts.
-    usd_per_text (Optional[float]): What one more training text costs, US dollars.
     on_point (Optional[Callable]): Called with each point, a kept one too.
     RETURNS (Dict[str, Any]): config, config_sha256, train_sha256, gold, student, points
         (share, texts, ents_f, interval, seconds), fit, and why, if there is none.
@@ -121,30 +121,28 @@ def make_curve(
         if on_point is not None:
             on_point({name: kept[str(share)][name] for name in ("share", "texts")})
     done = [kept[str(share)] for share in sorted(shares)]
-    counts = np.array([point["counts"] for point in done])
+    golds = read_gold_texts(gold)
+    counts = np.stack(
+        [_count(golds, point["spans"]) for point in done], axis=1
+    )  # (gold texts, students, 4)
+    bootstrap = Bootstrap(
+        len(golds), confidence=confidence, resamples=resamples, seed=seed
+    )
+    scores = get_prf(counts.sum(axis=0))[:, 2]
+    low, high = bootstrap.get_intervals(counts)[..., 2]
     points = [
         {
             "share": point["share"],
             "texts": point["texts"],
-            "ents_f": _to_json(get_f(counts[i].sum(0))),
-            "interval": make_interval(
-                counts[i], confidence=confidence, resamples=resamples, seed=seed
-            ),
+            "ents_f": _to_json(score),
+            "interval": None if np.isnan(score) else [least, most],
             "seconds": point["seconds"],
         }
-        for i, point in enumerate(done)
+        for point, score, least, most in zip(
+            done, scores, low.tolist(), high.tolist(), strict=True
+        )
     ]
-    fit, why = fit_curve(
-        [point["texts"] for point in points],
-        counts,
-        confidence=confidence,
-        resamples=resamples,
-        seed=seed,
-    )
-    if fit is not None:
-        more = fit["doubled_texts"] - points[-1]["texts"]
-        cost = None if usd_per_text is None else more * usd_per_text
-        fit = {**fit, "doubling_cost": cost}
+    fit, why = fit_curve([point["texts"] for point in points], counts, bootstrap)
     curve = {
         "config": str(config),
         "config_sha256": key["config_sha256"],
@@ -162,27 +160,20 @@ def make_curve(
 
 
 def fit_curve(
-    texts: Sequence[int],
-    counts: NDArray[np.int64],
-    *,
-    confidence: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
+    texts: Sequence[int], counts: np.ndarray, bootstrap: Bootstrap
 ) -> tuple[dict[str, Any] | None, str | None]:
     """Fit a power law to the errors, by least squares of their logarithms, as learning
     curves have it (Hestness et al. 2017, Deep Learning Scaling is Predictable,
     Empirically, https://arxiv.org/abs/1712.00409).
 
     texts (Sequence[int]): Training texts of each student.
-    counts (NDArray[int64]): Strict tp, fp and fn; (students, gold texts, 3).
-    confidence (float): Of the interval, between 0 and 1.
-    resamples (int): Number of bootstrap resamples, the same for all students.
-    seed (int): Of the resamples.
+    counts (np.ndarray): Counts of entities; (gold texts, students, 4).
+    bootstrap (Bootstrap): Draws gold texts, the same for all students.
     RETURNS (Tuple[Optional[Dict[str, Any]], Optional[str]]): a, b, formula,
         doubled_texts (twice the most texts), doubled_f and its interval; or why there
         is no fit.
     """
-    scores = get_f(counts.sum(1))
+    scores = get_prf(counts.sum(axis=0))[:, 2]
     usable = (scores > 0) & (scores < 1)
     numbers = np.array(texts, "d")[usable]
     if len(set(numbers.tolist())) < _MIN_POINTS:
@@ -195,13 +186,13 @@ def fit_curve(
     slope, intercept = np.polyfit(x, np.log(1 - scores[usable]), 1)
     if slope >= 0:
         return None, "The scores do not rise with the number of texts."
-    sums = _resample(counts[usable], resamples, seed)
-    drawn = get_f(sums)  # of (student, resample)
-    whole = ((drawn > 0) & (drawn < 1)).all(0)
+    drawn = get_prf(bootstrap.resample(counts[:, usable], np.zeros((2, 4))))[..., 2]
+    whole = ((drawn > 0) & (drawn < 1)).all(axis=1)
     interval = None
     if whole.mean() >= _MIN_RESAMPLES:
-        lines = np.polyfit(x, np.log(1 - drawn[:, whole]), 1)
-        interval = _get_interval(1 - np.exp(_predict(lines, doubled)), confidence)
+        lines = np.polyfit(x, np.log(1 - drawn[whole]).T, 1)
+        found = 1 - np.exp(_predict(lines, doubled))
+        interval = np.quantile(found, bootstrap.ends).tolist()
     return {
         "a": math.exp(intercept),
         "b": float(-slope),
@@ -212,53 +203,11 @@ def fit_curve(
     }, None
 
 
-def get_f(sums: NDArray[Any]) -> NDArray[np.float64]:
-    """RETURNS (NDArray[float64]): F1 of tp, fp and fn on the last axis; NaN where there
-    is nothing to find and nothing was found.
-    """
-    tp, fp, fn = np.moveaxis(np.asarray(sums, "d"), -1, 0)
-    with np.errstate(invalid="ignore"):
-        f: NDArray[np.float64] = 2 * tp / (2 * tp + fp + fn)
-    return f
-
-
-def count_entities(
-    gold: Sequence[set[tuple[int, int, str]]],
-    predicted: Sequence[set[tuple[int, int, str]]],
-) -> NDArray[np.int64]:
-    """RETURNS (NDArray[int64]): tp, fp and fn of each text, strict."""
-    pairs = zip(gold, predicted, strict=True)
-    rows = [(len(g & p), len(p - g), len(g - p)) for g, p in pairs]
-    return np.array(rows, dtype="int64").reshape(-1, 3)
-
-
-def make_interval(
-    counts: NDArray[np.int64], *, confidence: float, resamples: int, seed: int
-) -> list[float] | None:
-    """RETURNS (Optional[List[float]]): Percentile bootstrap interval of F1."""
-    return _get_interval(get_f(_resample(counts[None], resamples, seed))[0], confidence)
-
-
-def _resample(
-    counts: NDArray[np.int64], resamples: int, seed: int
-) -> NDArray[np.float64]:
-    """RETURNS (NDArray[float64]): Sums over resampled texts: (students,
-    resamples, 3),
-    each resample the same texts for all students.
-    """
-    number = counts.shape[1]
-    rng = np.random.default_rng(seed)
-    times = rng.multinomial(number, np.full(number, 1 / number), size=resamples)
-    return np.asarray(times.astype("d") @ counts.astype("d"))
-
-
-def _get_interval(values: NDArray[np.float64], confidence: float) -> list[float] | None:
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return None
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return [float(low), float(high)]
+def _count(golds: Sequence[GoldText], spans: Sequence[list[Offsets]]) -> np.ndarray:
+    """RETURNS (np.ndarray): Counts of all labels together; (gold texts, 4)."""
+    labels = {label for gold in golds for *_, label in gold.spans}
+    labels.update(label for found in spans for *_, label in found)
+    return count(match_texts(golds, spans), sorted(labels)).sum(axis=1)
 
 
 def _predict(line: Any, texts: int) -> Any:
@@ -316,28 +265,16 @@ def _train_share(
         start = time.perf_counter()
         train_student(config, folder / "student", overrides=values, gpu_id=gpu_id)
         seconds = time.perf_counter() - start
-        counts = _score(folder / "student" / "model-best", gold)
+        nlp = load_pipeline(str(folder / "student" / "model-best"))
+        spans = evaluate(nlp, gold)["spans"]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return {
         "share": share,
         "texts": len(docs),
         "seconds": round(seconds, 1),
-        "counts": counts.tolist(),
+        "spans": spans,
     }
-
-
-def _score(student: Path, gold: Path) -> NDArray[np.int64]:
-    nlp = spacy.load(student)
-    references = list(read_gold(gold, nlp))
-    if not references:
-        raise InstaNERError(f"{gold} has no texts to evaluate on.")
-    predictions = nlp.pipe([doc.text for doc in references])
-    found, expected = (
-        [{(e.start_char, e.end_char, e.label_) for e in doc.ents} for doc in docs]
-        for docs in (predictions, references)
-    )
-    return count_entities(expected, found)
 
 
 def _read_kept(path: Path, key: dict[str, Any]) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def generate(
                 with tqdm(desc="Generating", unit="brief", disable=not progress) as bar:
                     srsly.write_jsonl(part, writer.write(bar))
             finally:
-                summary.bills = [bill] if (bill := model.make_bill()) else []
+                summary.bills = [model.make_bill()]
                 on_bills(summary.bills)
             summary.failures.check(max_failures, failed)
             summary.failures.check_some(failed)

@@ -69,7 +69,7 @@ class Bootstrap:
         z, df = normal.inv_cdf(0.5 + confidence / 2), max(1, n_texts - 1)
         t = z + (z**3 + z) / (4 * df)  # near enough: Student's, by Cornish and Fisher
         end = normal.cdf(-t * (1 + 1 / df) ** 0.5)
-        self._ends = (end, 1 - end)
+        self.ends = (end, 1 - end)
 
     def _draw(self) -> Iterator[np.ndarray]:
         """YIELDS (np.ndarray): How often each text was drawn, and each of the two more;
@@ -109,7 +109,7 @@ class Bootstrap:
         drawn = get_prf(self.resample(counts, np.stack([_RIGHT, _WRONG])))
         undefined = np.isnan(get_prf(counts.sum(axis=0)))
         drawn[:, undefined] = 0
-        ends = np.nanquantile(drawn, self._ends, axis=0)
+        ends = np.nanquantile(drawn, self.ends, axis=0)
         ends[:, undefined] = np.nan
         return ends
 
@@ -127,7 +127,7 @@ class Bootstrap:
         more = np.stack([[_RIGHT, _MISSED], [_MISSED, _RIGHT]])
         drawn = np.nan_to_num(get_prf(self.resample(both, more))[..., 2])
         differences = drawn[:, 1] - drawn[:, 0]
-        low, high = np.quantile(differences, self._ends)
+        low, high = np.quantile(differences, self.ends)
         least = min((differences <= 0).sum(), (differences >= 0).sum())
         return Difference(
             float(f[1] - f[0]),

@@ -4,8 +4,7 @@ from typing import Any
 import pytest
 
 from instaner import costs as costs_module
-from instaner.costs import CostSettings, add_costs, read_costs
-from instaner.errors import InstaNERError
+from instaner.costs import CostSettings, add_costs
 from instaner.llm.cost import estimate_footprint
 
 OPENAI = "https://api.openai.com/v1"
@@ -198,28 +197,3 @@ def test_case_study_names_its_source() -> None:
     rows = {row["system"]: row for row in _add()["case_study"]}
     assert rows["GPT-4"]["usd_per_million_texts"] == 3061
     assert all("blog/synthetic-data-save-costs" in r["source"] for r in rows.values())
-
-
-@pytest.mark.parametrize(
-    ("section", "message"),
-    [
-        (
-            {"text_per_day": 1},
-            r'\[costs\] has no setting "text_per_day". It has texts_',
-        ),
-        ({"texts_per_day": 0}, r"\[costs\] texts_per_day = 0: .* greater than 0"),
-        ({"texts_per_day": "many"}, r"\[costs\] texts_per_day = 'many'"),
-        ({"usd_per_hour": -1}, r"\[costs\] usd_per_hour = -1"),
-        ({"usd_per_hour": math.nan}, r"\[costs\] usd_per_hour = nan"),
-        ({"priced_as": None}, r"\[costs\] priced_as = None"),
-    ],
-)
-def test_settings_that_cannot_be_are_named(
-    section: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(InstaNERError, match=message):
-        read_costs(section)
-
-
-def test_whole_numbers_are_numbers() -> None:
-    assert read_costs({"usd_per_hour": 1}).usd_per_hour == 1

@@ -14,8 +14,9 @@ from spacy.tokens import Doc, Span
 from spacy.vocab import Vocab
 
 from instaner.corpus import PROVENANCE, get_brief, read_docs, write_docs
-from instaner.curve import fit_curve, get_f, make_curve, parse_shares
+from instaner.curve import fit_curve, make_curve, parse_shares
 from instaner.errors import InstaNERError
+from instaner.intervals import Bootstrap
 
 from .conftest import ROOT
 
@@ -65,7 +66,7 @@ class Setup(NamedTuple):
             "gold": self.gold,
             "shares": [50, 20, 100],
             "overrides": _SMALL,
-            "resamples": 50,
+            "resamples": 100,
             **settings,
         }
 
@@ -202,21 +203,20 @@ def test_transformer_is_told_from_its_config() -> None:
 
 def _make_counts(*scores: float, texts: int = 200) -> Any:
     """Students with that F1: as many wrong entities as missed ones."""
-    right = [round(1000 * score) for score in scores]
     rng = np.random.default_rng(0)
     shares = np.full(texts, 1 / texts)
-    return np.array(
-        [
-            np.stack([rng.multinomial(n, shares) for n in (r, 1000 - r, 1000 - r)], -1)
-            for r in right
-        ]
-    )
+    students = []
+    for score in scores:
+        right = round(1000 * score)
+        tp, fp, fn = (rng.multinomial(n, shares) for n in (right, *[1000 - right] * 2))
+        students.append(np.stack([tp, fp, fn, tp], axis=-1))
+    return np.stack(students, axis=1)
 
 
 def test_power_law_is_found() -> None:
     # 1 - F1 = 2 n^-0.5
     numbers = [100, 400, 1600]
-    fit, why = fit_curve(numbers, _make_counts(0.8, 0.9, 0.95))
+    fit, why = fit_curve(numbers, _make_counts(0.8, 0.9, 0.95), Bootstrap(200))
     assert fit is not None
     assert why is None
     assert fit["a"] == pytest.approx(2)
@@ -225,19 +225,6 @@ def test_power_law_is_found() -> None:
     assert fit["doubled_f"] == pytest.approx(1 - 2 * 3200**-0.5)
     low, high = fit["interval"]
     assert 0.9 < low < fit["doubled_f"] < high < 1
-
-
-def test_doubling_has_its_cost(
-    setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shares = iter([0.5, 0.6, 0.7])
-    monkeypatch.setattr(curve_module, "train_student", lambda *args, **kwargs: None)
-    monkeypatch.setattr(
-        curve_module, "_score", lambda *args: _make_counts(next(shares))[0]
-    )
-    curve = make_curve(**setup.get_settings(tmp_path / "c.json", usd_per_text=0.01))
-    assert curve["fit"]["doubled_texts"] == 40
-    assert curve["fit"]["doubling_cost"] == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(
@@ -253,11 +240,6 @@ def test_doubling_has_its_cost(
 def test_without_a_fit_there_is_a_reason(
     numbers: list[int], scores: list[float], why: str
 ) -> None:
-    fit, reason = fit_curve(numbers, _make_counts(*scores))
+    fit, reason = fit_curve(numbers, _make_counts(*scores), Bootstrap(200))
     assert fit is None
     assert why in str(reason)
-
-
-def test_nothing_to_find_has_no_f() -> None:
-    assert np.isnan(get_f(np.array([0, 0, 0])))
-    assert get_f(np.array([2, 1, 1])) == pytest.approx(2 / 3)

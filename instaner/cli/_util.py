@@ -126,6 +126,8 @@ def print_bills(bills: Iterable[dict[str, Any]]) -> None:
     bills (Iterable[Dict[str, Any]]): As asking.Model.make_bill makes them.
     """
     for bill in bills:
+        if bill["model"] is None:  # a recording
+            continue
         parts = [f"{bill['answers']:,} answers", f"{bill['stored']:,} more were stored"]
         if bill["answers"]:
             tokens = bill["prompt_tokens"], bill["completion_tokens"]

@@ -4,6 +4,7 @@ from typing import Any
 import srsly
 
 from ..corpus import read_bare
+from ..curve import make_curve, parse_shares
 from ..errors import InstaNERError
 from ..evaluate import compare, evaluate, evaluate_docs, get_size
 from ..files import check_exists, hash_file, write_whole
@@ -43,6 +44,15 @@ def evaluate_cli(
         None, help="How much F1 a student may lack  [default: 0.02]"
     ),
     llm: str | None = Opt(None, help="Model to ask instead of a teacher config's"),
+    curve: str | None = Opt(
+        None, help="Shares of --train to train on for a learning curve: 10,25,50,100"
+    ),
+    student: Path = Opt(
+        Path("configs/student_cnn.cfg"), help="Training config of the curve's student"
+    ),
+    train: Path = Opt(Path("corpus/train.spacy"), help="Texts the curve trains on"),
+    dev: Path = Opt(Path("corpus/dev.spacy"), help="Its development texts"),
+    lang: str | None = Opt(None, help="Its language, if not the config's"),
     speed: bool = Opt(True, help="Measure pipelines without an LLM, each by itself"),
     gpu_id: int = Opt(-1, "--gpu-id", "-g", help="GPU, or -1 for the CPU"),
     code: Path | None = Opt(None, "--code", "-c", help=CODE_HELP),
@@ -50,6 +60,9 @@ def evaluate_cli(
     """Score pipelines on the same gold, compare them, and say whether a student can
     take the LLM's place."""
     rules = read_section(Rules, "verdict", config, margin=margin)
+    shares = parse_shares(curve) if curve else []
+    if shares and output is None:
+        raise InstaNERError("--curve needs --output, a folder for curve.json.")
     import_code(code)
     setup_gpu(gpu_id)
     check_exists(gold, "Gold")
@@ -74,8 +87,43 @@ def evaluate_cli(
         if len(results) > 1:
             _write_json(output / "comparison.json", comparison)
     _print_comparison(comparison)
+    if shares and output is not None:
+        _print_curve(
+            make_curve(
+                student,
+                output / "curve.json",
+                shares=shares,
+                train=train,
+                dev=dev,
+                gold=gold,
+                overrides={"nlp.lang": lang} if lang else None,
+                gpu_id=gpu_id,
+                seed=rules.seed,
+                confidence=rules.confidence,
+                resamples=rules.resamples,
+                on_point=_print_point,
+            )
+        )
     if output is not None:
         msg.good(f"Scores: {output}")
+
+
+def _print_point(point: dict[str, Any]) -> None:
+    msg.text(f"Learning curve: {point['share']} %, {point['texts']:,} texts")
+
+
+def _print_curve(curve: dict[str, Any]) -> None:
+    rows = [
+        (f"{p['texts']:,}", _format_score(p["ents_f"], p["interval"]))
+        for p in curve["points"]
+    ]
+    msg.table(rows, header=("texts", "F1"), divider=True, aligns=["r", "r"])
+    fit = curve["fit"]
+    if fit is None:
+        msg.text(curve["why"])
+    else:
+        doubled = _format_score(fit["doubled_f"], fit["interval"])
+        msg.text(f"Twice the texts, {fit['doubled_texts']:,}, would bring {doubled}.")
 
 
 def _evaluate(source: str, gold: Path, *, llm: str | None) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 from pathlib import Path
-from typing import Iterable
+from typing import Any, Iterable
 
 from ..errors import InstaNERError
+from .cost import BYTES_PER_TOKEN
 from .store import Failure, Response, check_response, hash_prompt, read_recording
 
 
@@ -11,6 +12,7 @@ class Replay:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._answers: dict[tuple[str, int], Response] = {}
+        self._bytes: dict[tuple[str, int], tuple[int, int]] = {}  # of what was asked
         for number, row in read_recording(path):
             key = row["prompt_sha256"], row["sample"]
             answer = Response(row["response"], row.get("finish_reason"))
@@ -41,10 +43,29 @@ class Replay:
         """
         return check_response(self._find(prompt, sample))
 
+    def make_bill(self) -> dict[str, Any]:
+        """Sum up what the answers would take that were given, each once.
+
+        RETURNS (Dict[str, Any]): stored (0), answers, prompt_tokens and
+            completion_tokens (estimated: UTF-8 bytes over BYTES_PER_TOKEN), and cost
+            (None).
+        """
+        prompts, answers = (
+            round(sum(sizes[side] for sizes in self._bytes.values()) / BYTES_PER_TOKEN)
+            for side in (0, 1)
+        )
+        return {
+            "stored": 0,
+            "answers": len(self._bytes),
+            "prompt_tokens": prompts,
+            "completion_tokens": answers,
+            "cost": None,
+        }
+
     def _find(self, prompt: str, sample: int) -> Response:
         key = hash_prompt(prompt)
         try:
-            return self._answers[key, sample]
+            answer = self._answers[key, sample]
         except KeyError as err:
             end = " ".join(prompt.split())[-100:]
             raise InstaNERError(
@@ -53,6 +74,9 @@ class Replay:
                 "the text, labels, definitions and examples: undo that change, or ask "
                 "a live teacher (README, 'Your own LLM')."
             ) from err
+        sizes = len(prompt.encode("utf8")), len(answer.text.encode("utf8"))
+        self._bytes[key, sample] = sizes
+        return answer
 
 
 def make_replay(path: Path) -> Replay:
