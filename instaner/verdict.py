@@ -15,6 +15,7 @@ _FARTHEST = 100  # times as many texts are more than anybody labels
 class Rules(BaseModel, extra="forbid", frozen=True):
     """How a verdict is reached: section [verdict] of a config.
 
+    annotators (str): Who labelled the gold, to stand beside the scores.
     margin (float): How much F1 a student may lack.
     confidence (float): How often an interval is to hold what is true.
     resamples (int): How often texts are drawn for the intervals.
@@ -22,6 +23,7 @@ class Rules(BaseModel, extra="forbid", frozen=True):
     seed (int): Decides which texts are drawn.
     """
 
+    annotators: str = ""
     margin: Annotated[float, Field(ge=0, lt=1)] = 0.02
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 1000

@@ -25,8 +25,8 @@ from ._util import (
 
 @one_line_errors
 def evaluate_cli(
-    systems: list[str] = Arg(
-        ...,
+    systems: list[str] | None = Arg(
+        None,
         help="Pipelines (config, folder or package), predictions (DocBin) or results "
         "of an earlier evaluation (.json), each as [NAME=]SYSTEM",
     ),
@@ -63,30 +63,22 @@ def evaluate_cli(
     shares = parse_shares(curve) if curve else []
     if shares and output is None:
         raise InstaNERError("--curve needs --output, a folder for curve.json.")
+    if not systems and not shares:
+        raise InstaNERError("There is no system to evaluate. Give one, or --curve.")
     import_code(code)
     setup_gpu(gpu_id)
     check_exists(gold, "Gold")
-    sources = dict(_split_name(system) for system in systems)
-    if len(sources) < len(systems):
-        raise InstaNERError("Two systems have the same name. Name them: NAME=SYSTEM.")
-    results = {}
-    for name, source in sources.items():
-        result = results[name] = _evaluate(source, gold, llm=llm)
-        is_trained = (
-            not source.endswith((".json", ".spacy")) and "answers" not in result
+    if systems:
+        results = _evaluate_all(
+            systems, gold, llm=llm, speed=speed, gpu_id=gpu_id, code=code
         )
-        if speed and is_trained:
-            result["speed"] = measure(
-                source, list(read_bare(gold)), code=code, gpu_id=gpu_id
-            )
-            result["words_per_second"] = result["speed"]["words_per_second"]
-    comparison = compare(results, gold, rules=rules, reference=reference)
-    if output is not None:
-        for name, result in results.items():
-            _write_json(output / f"{name}.json", result)
-        if len(results) > 1:
-            _write_json(output / "comparison.json", comparison)
-    _print_comparison(comparison)
+        comparison = compare(results, gold, rules=rules, reference=reference)
+        if output is not None:
+            for name, result in results.items():
+                _write_json(output / f"{name}.json", result)
+            if len(results) > 1:
+                _write_json(output / "comparison.json", comparison)
+        _print_comparison(comparison)
     if shares and output is not None:
         _print_curve(
             make_curve(
@@ -124,6 +116,30 @@ def _print_curve(curve: dict[str, Any]) -> None:
     else:
         doubled = _format_score(fit["doubled_f"], fit["interval"])
         msg.text(f"Twice the texts, {fit['doubled_texts']:,}, would bring {doubled}.")
+
+
+def _evaluate_all(
+    systems: list[str],
+    gold: Path,
+    *,
+    llm: str | None,
+    speed: bool,
+    gpu_id: int,
+    code: Path | None,
+) -> dict[str, dict[str, Any]]:
+    sources = dict(_split_name(system) for system in systems)
+    if len(sources) < len(systems):
+        raise InstaNERError("Two systems have the same name. Name them: NAME=SYSTEM.")
+    results = {}
+    for name, source in sources.items():
+        result = results[name] = _evaluate(source, gold, llm=llm)
+        has_run = not source.endswith((".json", ".spacy"))
+        if speed and has_run and "answers" not in result:
+            result["speed"] = measure(
+                source, list(read_bare(gold)), code=code, gpu_id=gpu_id
+            )
+            result["words_per_second"] = result["speed"]["words_per_second"]
+    return results
 
 
 def _evaluate(source: str, gold: Path, *, llm: str | None) -> dict[str, Any]:

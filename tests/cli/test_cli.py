@@ -15,7 +15,7 @@ import srsly
 from click.testing import Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from spacy.tokens import DocBin
+from spacy.tokens import DocBin, Span
 from typer.testing import CliRunner
 
 from instaner.cli import app
@@ -263,6 +263,47 @@ def test_result_of_other_gold(run: Run) -> None:
     srsly.write_json("old.json", result)
     args = ("evaluate", "old.json", "--gold", "assets/gold.jsonl")
     _check_one_line(run(*args), "Evaluate that system anew")
+
+
+def _write_predictions(path: str, *found: list[str]) -> None:
+    """A DocBin of twenty texts, in which words are found in turn."""
+    nlp = spacy.blank("en")
+    docs = []
+    for number in range(20):
+        doc = nlp(f"a wok and a pan {number}")
+        words = found[number % len(found)]
+        doc.ents = [Span(doc, t.i, t.i + 1, "TOOL") for t in doc if t.text in words]
+        docs.append(doc)
+    write_docs(docs, Path(path))
+
+
+def test_anybodys_predictions_are_compared(run: Run) -> None:
+    both = ["wok", "pan"]
+    _write_predictions("gold.spacy", both)
+    _write_predictions("a.spacy", both)
+    _write_predictions("b.spacy", both, ["wok"], [])
+    args = ("evaluate", "a.spacy", "b.spacy", "--gold", "gold.spacy")
+    result = run(*args, "--output", "out")
+    assert result.exit_code == 0, result.output
+    assert "On 20 texts of gold.spacy, with 40 entities:" in result.stdout
+    assert "b in the place of a:" in result.stdout
+    assert "keep the LLM" in result.stdout
+    comparison = srsly.read_json("out/comparison.json")
+    assert comparison["verdict"]["b"]["all"]["decision"] == "keep"
+    # A margin that allows it, and what was scored before.
+    args = ("evaluate", "out/a.json", "out/b.json", "--gold", "gold.spacy")
+    result = run(*args, "--margin", "0.9")
+    assert "b in the place of a:" in result.stdout
+    assert "keep the LLM" not in result.stdout
+
+
+def test_curve_needs_a_place(run: Run) -> None:
+    args = ("evaluate", "--curve", "50,100", "--gold", "assets/gold.jsonl")
+    _check_one_line(run(*args), "--curve needs --output")
+
+
+def test_nothing_to_evaluate(run: Run) -> None:
+    _check_one_line(run("evaluate", "--gold", "assets/gold.jsonl"), "no system")
 
 
 def test_live_teacher_by_options_alone(
