@@ -259,7 +259,7 @@ def test_code_that_fails(run: Run) -> None:
 
 
 def test_result_of_other_gold(run: Run) -> None:
-    result = {"gold": {"path": "g", "sha256": "0"}, "ents_per_type": {}}
+    result = {"gold": {"path": "g", "sha256": "0"}, "spans": []}
     srsly.write_json("old.json", result)
     args = ("evaluate", "old.json", "--gold", "assets/gold.jsonl")
     _check_one_line(run(*args), "Evaluate that system anew")
