@@ -10,7 +10,9 @@ from .estimate import estimate_cli
 from .evaluate import evaluate_cli
 from .generate import generate_cli
 from .new import new_cli
+from .push import push_cli
 from .responses import responses_app
+from .runs import runs_cli
 from .split import split_cli
 from .swap import swap_cli
 from .train import train_cli
@@ -34,6 +36,8 @@ app.command("train", context_settings=OVERRIDES)(train_cli)
 app.command("evaluate")(evaluate_cli)
 app.command("swap")(swap_cli)
 app.command("try")(try_cli)
+app.command("push")(push_cli)
+app.command("runs")(runs_cli)
 
 spacy_app.add_typer(app)
 
