@@ -93,7 +93,8 @@ def get_field(row: dict[str, Any], key: str, path: Path, number: int) -> str:
 @contextmanager
 def write_whole(path: Path, *, holds: Iterable[str] | None = None) -> Iterator[Path]:
     """Give a place beside a file or folder to write to, and move what was written
-    there in one step, so that a killed or failed run leaves what was there before.
+    there in one step, so that a killed or failed run leaves what was there before. An
+    empty folder is filled: a shell may stand in it.
 
     path (Path): Final path of the file or folder.
     holds (Optional[Iterable[str]]): For a folder, patterns of what may be in it, which
@@ -120,6 +121,11 @@ def write_whole(path: Path, *, holds: Iterable[str] | None = None) -> Iterator[P
         _remove(left_over)
     try:
         yield part
+        if path.is_dir() and not any(path.iterdir()):
+            for entry in part.iterdir():
+                entry.rename(path / entry.name)
+            part.rmdir()
+            return
         if path.is_dir():  # a folder cannot be replaced in one step
             path.rename(old)
         part.replace(path)

@@ -81,9 +81,13 @@ def make_project(folder: Path, settings: Settings) -> list[str]:
     warnings = check_labels(settings.labels)
     if settings.n < 1 or settings.per_label < 0:
         raise InstaNERError("--n has to be 1 or more, and --per-label 0 or more.")
-    for option, value in (("--domain", settings.domain), ("--llm", settings.llm)):
-        if value and re.search(r"[\r\n]|\$\{", value):
-            raise InstaNERError(f"{option} has to be one line without ${{.")
+    for option, value in (
+        ("--domain", settings.domain),
+        ("--llm", settings.llm),
+        ("--base-url", settings.base_url),
+    ):
+        if value and re.search(r"[\r\n$]", value):  # configs take $ for a variable
+            raise InstaNERError(f"{option} has to be one line without $.")
     nlp = make_blank(settings.lang)
     examples = list(_read_examples(settings, nlp)) if settings.examples else []
     if examples and not any(example.spans for example in examples):
@@ -299,8 +303,10 @@ def _write_project(folder: Path, name: str, settings: Settings) -> None:
     yaml.indent(mapping=2, sequence=4, offset=2)
     project = yaml.load((TEMPLATE / "project.yml").read_text("utf8"))
     labels = ", ".join(settings.labels)
-    about = (settings.domain or f"text with {labels}").rstrip(".").replace("'", "’")
-    project["title"] = f"{name}: {labels}"
+    about = (settings.domain or f"text with {labels}").rstrip(".")
+    # Weasel puts it into JSON, then between single quotes, as it is.
+    description = re.sub(r'["\\]', "", f"{labels} in {about}").replace("'", "’")
+    project["title"] = re.sub(r"[$\\]", "", f"{name}: {labels}")
     project["description"] = (
         f"An LLM teacher {'' if settings.texts else 'writes and '}annotates texts, its "
         "answers vote, and a\nstudent is trained on what the votes agree on, scored "
@@ -309,7 +315,7 @@ def _write_project(folder: Path, name: str, settings: Settings) -> None:
     student = _CNN if settings.is_cnn else _TRANSFORMER
     values = dict(
         name=re.sub(r"\W+", "_", name.lower(), flags=re.ASCII).strip("_") or "my_ner",
-        description=f"{labels} in {about}",
+        description=" ".join(description.split()),
         license="",
         lang=settings.lang,
         generator="configs/generator.cfg",

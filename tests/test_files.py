@@ -99,6 +99,18 @@ def test_write_whole_replaces_a_folder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_write_whole_fills_an_empty_folder(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    path.mkdir()
+    node = path.stat().st_ino
+    with write_whole(path, holds=[]) as part:
+        part.mkdir()
+        (part / "one").touch()
+    assert [file_.name for file_ in path.iterdir()] == ["one"]
+    assert path.stat().st_ino == node
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_write_whole_keeps_the_old_file_on_failure(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old", "utf8")

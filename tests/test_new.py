@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -206,9 +207,32 @@ def test_existing_folder_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_empty_folder_is_taken(tmp_path: Path) -> None:
-    make_project(tmp_path, _SETTINGS)
-    assert (tmp_path / "project.yml").exists()
+def test_empty_folder_is_filled_with_a_shell_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_project(Path("."), _SETTINGS)
+    assert Path("project.yml").exists()  # from the same folder, not from a deleted one
+    assert not list(tmp_path.parent.glob(".*.part"))
+
+
+@pytest.mark.parametrize("domain", ['The "best" posts', "a\\b", "a\tb", "It's\\"])
+@pytest.mark.parametrize("label", ["L'étang", "Viewers' Rating"])
+def test_whatever_domain_and_label_the_commands_can_be_run(
+    domain: str, label: str, tmp_path: Path
+) -> None:
+    from weasel.util.config import load_project_config
+
+    folder = tmp_path / 'my $ "\\project'
+    make_project(folder, Settings({label: "A thing."}, domain=domain))
+    commands = {c["name"]: c for c in load_project_config(folder)["commands"]}
+    (package,) = commands["package"]["script"]
+    words = shlex.split(package)
+    described = words[words.index("--description") + 1]
+    assert described.startswith(f"{label.replace(chr(39), '’')} in ")
+    config = read_config(str(folder / "configs" / "teacher.cfg"))
+    assert config["components"]["llm"]["task"]["description"] == f"The texts: {domain}"
+    assert srsly.read_yaml(folder / "assets" / "plan.yml")["domain"] == domain
 
 
 def test_own_texts_take_the_place_of_generated_ones(tmp_path: Path) -> None:
@@ -263,7 +287,8 @@ def test_model_server_and_language_are_filled_in(tmp_path: Path) -> None:
         ({"labels": {"A B": "x", "a_b": "y"}}, "are one and the same"),
         ({"lang": "zz"}, "zz"),
         ({"n": 0}, "--n has to be 1 or more"),
-        ({"domain": "a ${path}"}, "--domain has to be one line"),
+        ({"domain": "for $5"}, r"--domain has to be one line without \$"),
+        ({"base_url": "http://${HOME}/v1"}, "--base-url has to be one line"),
     ],
 )
 def test_bad_setting_is_named_and_nothing_written(
