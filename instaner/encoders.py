@@ -1,5 +1,6 @@
 """From a language, or an encoder's name, to a pretrained model that can be loaded."""
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -79,6 +80,33 @@ def get_encoder(lang: str) -> Encoder:
     return ENCODERS.get(lang, ENCODERS["xx"])
 
 
+def check_encoder(name: str) -> str:
+    """Check a name without transformers and the model hub, where it will be used from
+    another folder.
+
+    name (str): As find_encoder takes it.
+    RETURNS (str): The name; of a folder, its absolute path.
+    RAISES (InstaNERError): If it is neither there nor a name that the hub could have.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path.resolve().as_posix()
+    if _find_folder(name) or re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name):
+        return name
+    raise InstaNERError(
+        f'Encoder "{name}": there is no such folder, and no name on the hub looks '
+        "like it. Check the path."
+    )
+
+
+def find_missing(name: str) -> list[str]:
+    """RETURNS (List[str]): The packages that the tokenizer of an encoder in ENCODERS
+    needs and that are not installed.
+    """
+    needs = (encoder.needs for encoder in ENCODERS.values() if encoder.name == name)
+    return [p for p in next(needs, ()) if not find_spec(p.replace("-", "_"))]
+
+
 def find_encoder(name: str) -> str:
     """Find a pretrained encoder: a folder, a folder in an installed Python package, or
     a name on the model hub, in this order.
@@ -97,8 +125,11 @@ def find_encoder(name: str) -> str:
             "'instaner[transformers]', or train the CNN student."
         ) from err
     found = _find_folder(name)
-    if not found:
-        _check_needs(name)
+    if not found and (missing := find_missing(name)):
+        raise InstaNERError(
+            f'The tokenizer of encoder "{name}" needs more packages: pip install '
+            f"{' '.join(missing)}."
+        )
     try:
         AutoConfig.from_pretrained(found or name)
     except (OSError, ValueError) as err:
@@ -123,16 +154,6 @@ def find_encoder(name: str) -> str:
             "folder with its config.json and weights."
         )
     return found or name
-
-
-def _check_needs(name: str) -> None:
-    for encoder in ENCODERS.values():
-        missing = [p for p in encoder.needs if not find_spec(p.replace("-", "_"))]
-        if encoder.name == name and missing:
-            raise InstaNERError(
-                f'The tokenizer of encoder "{name}" needs more packages: pip install '
-                f"{' '.join(missing)}."
-            )
 
 
 def _has_weights(folder: Path) -> bool:

@@ -6,16 +6,17 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import srsly
+from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.util import get_lang_class
 
 from .corpus import read_gold, read_texts
-from .encoders import get_encoder
+from .encoders import check_encoder, find_missing, get_encoder
 from .errors import InstaNERError
 from .files import check_exists, read_jsonl, write_whole
 from .pipeline import make_blank
@@ -27,6 +28,7 @@ from .tasks.marks import MarkedText, read_marks
 _HERE = Path(__file__).parent
 TEMPLATE = _HERE / "project" if (_HERE / "project").is_dir() else _HERE.parent
 
+_KEPT = ("id", "text", "brief", "split", "votes")  # of texts that are given
 _TEXTS_PER_ANSWER = 12  # n of instaner.Generate.v1, if a config sets none
 _TRANSFORMER, _CNN = "training/student", "training/student_cnn"
 
@@ -88,8 +90,22 @@ def make_project(folder: Path, settings: Settings) -> list[str]:
     ):
         if value and re.search(r"[\r\n$]", value):  # configs take $ for a variable
             raise InstaNERError(f"{option} has to be one line without $.")
+    encoder = check_encoder(settings.encoder or get_encoder(settings.lang).name)
+    if re.search(r"[\"'$\\]", encoder):  # it goes into a command
+        raise InstaNERError(f"--encoder {encoder} has to be without \" ' $ and \\.")
+    missing = [] if settings.is_cnn else find_missing(encoder)
+    if missing:
+        warnings.append(
+            f"The tokenizer of encoder {encoder} needs more packages to train it: pip "
+            f"install {' '.join(missing)}."
+        )
+    settings = replace(settings, encoder=encoder)
     nlp = make_blank(settings.lang)
-    examples = list(_read_examples(settings, nlp)) if settings.examples else []
+    path = settings.examples
+    examples = list(_read_examples(path, settings, nlp)) if path else []
+    if path and not examples:
+        raise InstaNERError(f"{path} has no texts. Give a file with some.")
+    lines = [_mark(example, settings) for example in examples]
     if examples and not any(example.spans for example in examples):
         warnings.append(
             f"{settings.examples} has no marks such as [surface](LABEL): the examples "
@@ -109,7 +125,6 @@ def make_project(folder: Path, settings: Settings) -> list[str]:
         else:
             _write_plan(assets / "plan.yml", settings)
         if examples:
-            lines = [_mark(example) for example in examples]
             path = assets / "generate_examples.txt"
             path.write_text("\n".join(lines) + "\n", "utf8")
         if shots := list(_make_shots(examples)):
@@ -126,8 +141,9 @@ def make_project(folder: Path, settings: Settings) -> list[str]:
     return warnings
 
 
-def _read_examples(settings: Settings, nlp: Any) -> Iterator[MarkedText]:
-    path: Any = settings.examples
+def _read_examples(
+    path: Path, settings: Settings, nlp: Language
+) -> Iterator[MarkedText]:
     check_exists(path, "Examples")
     if path.suffix == ".jsonl":
         for doc in read_gold(path, nlp):
@@ -152,7 +168,9 @@ def _read_own_texts(path: Path) -> Iterator[dict[str, Any]]:
     check_exists(path, "Texts")
     if path.suffix == ".jsonl":
         has_texts = sum(1 for _ in read_texts(path)) > 0  # names what is broken
-        yield from (row for _, row in read_jsonl(path))
+        for _, row in read_jsonl(path):
+            # Spans would be a vote, and none the vote that there are no entities.
+            yield {key: value for key, value in row.items() if key in _KEPT}
     else:
         lines = _read_lines(path)
         has_texts = bool(lines)
@@ -195,12 +213,21 @@ def _dump_gold(doc: Doc) -> dict[str, Any]:
     return {"text": doc.text, "spans": spans}
 
 
-def _mark(example: MarkedText) -> str:
+def _mark(example: MarkedText, settings: Settings) -> str:
     text, end = "", 0
     for start, stop, label in example.spans:
         text += f"{example.text[end:start]}[{example.text[start:stop]}]({label})"
         end = stop
-    return " ".join((text + example.text[end:]).split())
+    line = " ".join((text + example.text[end:]).split())
+    marked, readings = read_marks(line, settings.labels)
+    spans = [(" ".join(example.text[i:j].split()), la) for i, j, la in example.spans]
+    read = [(marked.text[i:j], label) for i, j, label in marked.spans]
+    if read != spans or any(r.status is not Status.EXACT for r in readings):
+        raise InstaNERError(
+            f'{settings.examples}: "{line[:60]}": what stands in brackets reads as a '
+            "mark. Write it without brackets, or leave the text out."
+        )
+    return line
 
 
 def _make_shots(examples: list[MarkedText]) -> Iterator[dict[str, Any]]:
@@ -240,8 +267,9 @@ def _write_configs(
     examples: list[MarkedText],
     shots: list[dict[str, Any]],
 ) -> None:
-    language = get_lang_class(settings.lang).__name__
-    if language == "MultiLanguage":
+    name = get_lang_class(settings.lang).__name__
+    language = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    if language == "Multi Language":
         language = "multilingual"
     description = f"The texts: {settings.domain}" if settings.domain else None
     lang = ('lang = "en"', f"lang = {_quote(settings.lang)}")
@@ -328,7 +356,7 @@ def _write_project(folder: Path, name: str, settings: Settings) -> None:
         gold="assets/gold.jsonl" if settings.gold else "",
         dev=0.1,
         student=student,
-        encoder=settings.encoder or get_encoder(settings.lang).name,
+        encoder=settings.encoder,
     )
     project["vars"].update(values)
     dropped = {"train"} if settings.is_cnn else set()

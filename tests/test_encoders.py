@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from instaner.encoders import ENCODERS, find_encoder, get_encoder
+from instaner.encoders import ENCODERS, check_encoder, find_encoder, get_encoder
 from instaner.errors import InstaNERError
 
 from .conftest import ROOT
@@ -102,6 +102,22 @@ def test_missing_needs_of_a_tokenizer_are_named(
     message = "bert-base-japanese-v3.* needs .*: pip install fugashi unidic-lite"
     with pytest.raises(InstaNERError, match=message):
         find_encoder(ENCODERS["ja"].name)
+
+
+def test_encoder_to_use_elsewhere_is_a_name_or_an_absolute_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my bert").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert check_encoder("./my bert") == (tmp_path / "my bert").as_posix()
+    for name in ("bert-base-cased", "FacebookAI/xlm-roberta-base"):
+        assert check_encoder(name) == name
+
+
+@pytest.mark.parametrize("name", ["./bert", "a/b/c", r"C:\bert", "~/bert", "a bert"])
+def test_encoder_that_is_neither_folder_nor_name_is_named(name: str) -> None:
+    with pytest.raises(InstaNERError, match="there is no such folder, and no name"):
+        check_encoder(name)
 
 
 def _render_rows() -> list[str]:

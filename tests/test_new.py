@@ -250,6 +250,52 @@ def test_own_texts_take_the_place_of_generated_ones(tmp_path: Path) -> None:
     assert not (folder / "configs" / "generator.cfg").exists()
 
 
+def test_spans_of_own_texts_are_no_votes(tmp_path: Path) -> None:
+    row = {"id": "a", "text": "A wok.", "brief": "b"}
+    path = tmp_path / "mine.jsonl"
+    srsly.write_jsonl(path, [{**row, "spans": [], "note": 1}])
+    make_project(tmp_path / "project", Settings(_LABELS, texts=path))
+    assert list(srsly.read_jsonl(tmp_path / "project/assets/texts.jsonl")) == [row]
+
+
+def test_folder_of_the_encoder_is_found_from_the_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from weasel.util.config import load_project_config
+
+    (tmp_path / "my bert").mkdir()
+    monkeypatch.chdir(tmp_path)
+    make_project(tmp_path / "project", Settings(_LABELS, encoder="my bert"))
+    commands = {c["name"]: c for c in load_project_config(Path("project"))["commands"]}
+    (train,) = commands["train"]["script"]
+    words = shlex.split(train)
+    assert words[words.index("--paths.encoder") + 1] == str(tmp_path / "my bert")
+
+
+def test_what_the_tokenizer_of_the_encoder_needs_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("fugashi", "unidic_lite"):
+        monkeypatch.setitem(sys.modules, module, None)
+    settings = Settings(_LABELS, lang="pl", encoder="tohoku-nlp/bert-base-japanese-v3")
+    (warning,) = make_project(tmp_path / "project", settings)
+    assert "pip install fugashi unidic-lite" in warning
+
+
+def test_name_of_the_language_is_in_words(tmp_path: Path) -> None:
+    make_project(tmp_path / "project", Settings(_LABELS, lang="grc"))
+    config = read_config(str(tmp_path / "project" / "configs" / "generator.cfg"))
+    assert config["components"]["llm"]["task"]["language"] == "Ancient Greek"
+
+
+@pytest.mark.parametrize("literal", ["[b](c)", "[b](TOOL)"])
+def test_brackets_that_read_as_a_mark_are_named(literal: str, tmp_path: Path) -> None:
+    path = tmp_path / "examples.jsonl"
+    srsly.write_jsonl(path, [{"text": f"A {literal}.", "spans": []}])
+    with pytest.raises(InstaNERError, match="what stands in brackets reads as a mark"):
+        make_project(tmp_path / "project", Settings(_LABELS, examples=path))
+
+
 def test_examples_go_into_both_prompts(tmp_path: Path) -> None:
     examples = tmp_path / "examples.txt"
     examples.write_text("My [wok](TOOL) is hot.\nThanks!\n", "utf8")
@@ -286,6 +332,7 @@ def test_model_server_and_language_are_filled_in(tmp_path: Path) -> None:
         ({"labels": {"A|B": "x"}}, r'Label "A\|B" has characters'),
         ({"labels": {"A B": "x", "a_b": "y"}}, "are one and the same"),
         ({"lang": "zz"}, "zz"),
+        ({"encoder": "./nowhere"}, "there is no such folder"),
         ({"n": 0}, "--n has to be 1 or more"),
         ({"domain": "for $5"}, r"--domain has to be one line without \$"),
         ({"base_url": "http://${HOME}/v1"}, "--base-url has to be one line"),
@@ -305,6 +352,7 @@ def test_bad_setting_is_named_and_nothing_written(
     [
         ("examples", "A [wok](POT).\n", r'examples, line 1: label "POT" is not one'),
         ("examples", "A [wok](TOO\n", "examples, line 1: .*unreadable"),
+        ("examples", "\n", "examples has no texts"),
         ("texts", "\n", "texts has no texts"),
         ("gold", "", "gold has no texts"),
         ("gold", "{", "gold, line 1: broken JSON"),

@@ -1,3 +1,4 @@
+import shlex
 import sys
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import typer
 
 from ..errors import InstaNERError
 from ..new import Settings, make_project
+from ..tasks.labels import check_labels
 from ._util import Arg, Opt, msg, one_line_errors
 
 
@@ -65,7 +67,8 @@ def new_cli(
             "Some 100 texts that you annotate yourself (--gold) tell more"
         )
     server = "" if base_url else " (or OPENAI_BASE_URL, for another server)"
-    msg.text(f"Set OPENAI_API_KEY{server}, then: cd {folder} && weasel run all")
+    there = shlex.quote(str(folder))
+    msg.text(f"Set OPENAI_API_KEY{server}, then: cd {there} && weasel run all")
 
 
 def _parse_labels(given: list[str]) -> dict[str, str]:
@@ -83,7 +86,17 @@ def _ask_labels() -> dict[str, str]:
     labels: dict[str, str] = {}
     while True:
         name = typer.prompt("Label (or nothing, to go on)", "", show_default=False)
-        if not name.strip():
+        name = name.strip()
+        if not name:
             return labels
-        what = f"What is {name.strip()}? Its definition"
-        labels[name.strip()] = typer.prompt(what, "", show_default=False)
+        if name in labels:
+            msg.warn(f'Label "{name}" is there already')
+            continue
+        try:
+            check_labels({**labels, name: ""})
+        except InstaNERError as err:
+            msg.warn(str(err))
+            continue
+        labels[name] = typer.prompt(
+            f"What is {name}? Its definition", "", show_default=False
+        )

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -699,3 +700,20 @@ def test_saved_ruler_votes_with_its_weight(run: Run) -> None:
     docs = [doc for doc in DocBin().from_disk("out/00000.spacy").get_docs(rules.vocab)]
     assert {ent.text for doc in docs for ent in doc.ents} == {"wok"}
     assert any(doc.spans["llm/0"] for doc in docs)
+
+
+def test_labels_are_asked_for_until_they_are_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = ["A|B", "TOOL", "A tool.", "TOOL", "tool", "", "", "en", "m", "\n"]
+    monkeypatch.setattr(
+        "instaner.cli.new.sys",
+        SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)),
+    )
+    folder = tmp_path / "my garden"
+    done = CliRunner().invoke(app, ["new", str(folder)], input="\n".join(answers))
+    assert done.exit_code == 0, done.output
+    assert srsly.read_yaml(folder / "assets" / "labels.yml") == {"TOOL": "A tool."}
+    for part in ("has characters", "is there already", "one and the same"):
+        assert part in done.output
+    assert f"cd '{folder}' && weasel run all" in done.output
