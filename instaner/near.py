@@ -1,9 +1,10 @@
 """Finding texts that are, or nearly are, another."""
 
 import re
+import unicodedata
 from array import array
 from collections import defaultdict
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,8 @@ _BANDS, _ROWS = 32, 4  # finds 0.988 of the texts at 0.6, and all but 1e-5 at 0.
 _BITS = 1024  # of a text's parity bits
 _NO_CHARACTER = 0x110000  # fills up a shorter text: the first number that is none
 _MOST = 4096  # shingles hashed at a time
+
+_WORD = re.compile(r"\w+")
 
 _random = np.random.RandomState(0)  # whose numbers are the same for ever
 _POWERS, _FACTORS, _KEYS = (
@@ -95,7 +98,17 @@ class NearFinder:
 
 def normalise(text: str) -> str:
     """RETURNS (str): A text without case and punctuation, if it has anything else."""
-    return " ".join(re.findall(r"\w+", text.casefold())) or text
+    folded = unicodedata.normalize("NFC", text.casefold())
+    # Vowel signs and accents are of the word, but no letters to Python.
+    pattern = _WORD if folded.isascii() else _make_marked_word()
+    return " ".join(pattern.findall(folded)) or text
+
+
+@cache
+def _make_marked_word() -> re.Pattern[str]:
+    # Of the basic plane: more would make it slow.
+    marks = (chr(i) for i in range(0x10000) if unicodedata.category(chr(i))[0] == "M")
+    return re.compile(rf"\w+(?:[{''.join(marks)}]+\w*)*")
 
 
 @lru_cache(maxsize=1)  # a text is sought, then added

@@ -9,6 +9,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import srsly
 from spacy.language import Language
@@ -81,6 +82,8 @@ def make_project(folder: Path, settings: Settings) -> list[str]:
             "folder."
         )
     warnings = check_labels(settings.labels)
+    # Models write accents composed.
+    labels = {normalize("NFC", name): what for name, what in settings.labels.items()}
     if settings.n < 1 or settings.per_label < 0:
         raise InstaNERError("--n has to be 1 or more, and --per-label 0 or more.")
     for option, value in (
@@ -99,7 +102,7 @@ def make_project(folder: Path, settings: Settings) -> list[str]:
             f"The tokenizer of encoder {encoder} needs more packages to train it: pip "
             f"install {' '.join(missing)}."
         )
-    settings = replace(settings, encoder=encoder)
+    settings = replace(settings, labels=labels, encoder=encoder)
     nlp = make_blank(settings.lang)
     path = settings.examples
     examples = list(_read_examples(path, settings, nlp)) if path else []

@@ -96,6 +96,19 @@ def test_near_copy_without_spaces_is_found() -> None:
     assert _make_finder(_SKILLET, _CJK).find(_CJK.replace("大蒜", "青蔥")) == "t1"
 
 
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [("मेरे पिता का बाग", "मेरी पीती की बेगे"), ("ต้นไม้ในบ้านของพ่อ", "ตันไมในบานของพอ")],
+)
+def test_vowel_signs_are_of_the_word(text: str, other: str) -> None:
+    assert set(normalise(text)) == set(text)
+    assert _make_finder(other).find(text) is None
+
+
+def test_composed_and_decomposed_are_alike() -> None:
+    assert normalise("Cafe\u0301!") == normalise("caf\u00e9") == "caf\u00e9"
+
+
 def test_nothing_is_found_among_no_texts() -> None:
     assert NearFinder().find("wok") is None
 

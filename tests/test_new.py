@@ -282,6 +282,12 @@ def test_what_the_tokenizer_of_the_encoder_needs_is_warned_of(
     assert "pip install fugashi unidic-lite" in warning
 
 
+def test_label_is_written_composed(tmp_path: Path) -> None:
+    make_project(tmp_path / "project", Settings({"cafe\u0301": "A place."}))
+    labels = srsly.read_yaml(tmp_path / "project" / "assets" / "labels.yml")
+    assert list(labels) == ["caf\u00e9"]
+
+
 def test_name_of_the_language_is_in_words(tmp_path: Path) -> None:
     make_project(tmp_path / "project", Settings(_LABELS, lang="grc"))
     config = read_config(str(tmp_path / "project" / "configs" / "generator.cfg"))

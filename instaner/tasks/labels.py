@@ -1,6 +1,7 @@
 """Labels that prompts and answers can carry."""
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from itertools import combinations
 
@@ -11,7 +12,8 @@ from ..errors import InstaNERError
 _LONGEST = 60  # characters
 # Letters, marks and digits of any script, and what does not part a label from what
 # stands beside it in a prompt or an answer: [text](LABEL), text | True | LABEL, A, B.
-_LABEL = re.compile(r"[\w'’&/.+ -]+")
+# The two characters that join letters are of Indic scripts and Persian.
+_LABEL = re.compile(r"[\w'’&/.+ \u200c\u200d-]+")
 _NEAR = 85  # similarity from which two labels may be one
 
 
@@ -37,7 +39,9 @@ def check_labels(labels: Mapping[str, str]) -> list[str]:
                 f"Label {label!r}: {definition!r}: both have to be text. In YAML, put "
                 "them in quotes."
             )
-        if not _LABEL.fullmatch(label) or label != label.strip() or "\n" in label:
+        # A vowel sign, or an accent that stands by itself, is no letter to Python.
+        letters = "".join(c for c in label if not unicodedata.category(c)[0] == "M")
+        if not _LABEL.fullmatch(letters) or label != label.strip() or "\n" in label:
             raise InstaNERError(
                 f'Label "{label}" has characters that a prompt cannot carry. Take '
                 "letters, digits, spaces and any of _ - ' & / . +"
@@ -47,7 +51,8 @@ def check_labels(labels: Mapping[str, str]) -> list[str]:
                 f'Label "{label[:_LONGEST]}…" is longer than {_LONGEST} characters. '
                 "Take a short name, and put the rest into its definition."
             )
-        key = re.sub(r"[\s_-]+", " ", label.casefold()).strip()
+        key = unicodedata.normalize("NFC", label.casefold())
+        key = re.sub(r"[\s_-]+", " ", key).strip()
         if key in folded:
             raise InstaNERError(
                 f'Labels "{folded[key]}" and "{label}" are one and the same where '

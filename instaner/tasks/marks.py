@@ -192,8 +192,9 @@ class _Reader(Judge):
 
     def find_label(self, said: str) -> str | None:
         """RETURNS (Optional[str]): The label that is meant, if it is one."""
-        if said.strip() in self._known:
-            return said.strip()
+        said = unicodedata.normalize("NFC", said.strip())
+        if said in self._known:
+            return said
         if label := self.labels.get(self.fold(said)):
             return label
         found = {self.labels.get(self.fold(part)) for part in _SIGN.split(said)}

@@ -5,14 +5,43 @@ from instaner.tasks.labels import check_labels
 
 
 @pytest.mark.parametrize(
-    "label", ["DISH", "Viewers' Rating", "R&D", "C++", "食べ物", "km/h", "a_b", "B.1"]
+    "label",
+    [
+        "DISH",
+        "Viewers' Rating",
+        "R&D",
+        "C++",
+        "食べ物",
+        "km/h",
+        "a_b",
+        "B.1",
+        "पौधा",
+        "செடி",
+        "ต้นไม้",
+        "می‌خواهم",
+        "cafe\u0301",
+    ],
 )
 def test_label_that_a_prompt_can_carry_is_fine(label: str) -> None:
     assert check_labels({label: "A thing."}) == []
 
 
 @pytest.mark.parametrize(
-    "label", ["", " A", "A ", "A|B", "A,B", "[A]", "(A)", "A\nB", "A:B", "A{B}", "A=B"]
+    "label",
+    [
+        "",
+        " A",
+        "A ",
+        "A|B",
+        "A,B",
+        "[A]",
+        "(A)",
+        "A\nB",
+        "A:B",
+        "A{B}",
+        "A=B",
+        "\u0301",
+    ],
 )
 def test_label_that_a_prompt_cannot_carry_is_named(label: str) -> None:
     with pytest.raises(InstaNERError, match="has characters that a prompt cannot"):
@@ -28,6 +57,11 @@ def test_long_label_is_named() -> None:
 def test_labels_that_answers_do_not_tell_apart_are_named(other: str) -> None:
     with pytest.raises(InstaNERError, match="are one and the same"):
         check_labels({"DISH NAME": "A thing.", other: "Another."})
+
+
+def test_composed_and_decomposed_label_are_one() -> None:
+    with pytest.raises(InstaNERError, match="are one and the same"):
+        check_labels({"caf\u00e9": "A thing.", "cafe\u0301": "Another."})
 
 
 def test_near_duplicate_is_warned_of() -> None:
