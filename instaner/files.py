@@ -38,6 +38,18 @@ def check_exists(path: Path, what: str) -> None:
         raise InstaNERError(f"{what} not found: {path}. Check the path.")
 
 
+def check_file(path: Path, what: str) -> None:
+    """Check that an input is there, and no folder.
+
+    path (Path): File.
+    what (str): What it is, for the message.
+    RAISES (InstaNERError): If it is not.
+    """
+    check_exists(path, what)
+    if path.is_dir():
+        raise InstaNERError(f"{what} {path} is a folder. Give a file.")
+
+
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Read the objects of a JSONL file, one at a time.
 
@@ -45,7 +57,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     YIELDS (tuple[int, dict]): Line number, counted from 1, and the object.
     RAISES (InstaNERError): On a missing file, or a line that is no JSON object.
     """
-    check_exists(path, "JSONL file")
+    check_file(path, "JSONL file")
     with path.open("rb") as file_:
         for number, raw in enumerate(file_, 1):
             try:
@@ -100,8 +112,8 @@ def write_whole(path: Path, *, holds: Iterable[str] | None = None) -> Iterator[P
     holds (Optional[Iterable[str]]): For a folder, patterns of what may be in it, which
         is replaced. None: the path is a file.
     YIELDS (Path): Path to write to.
-    RAISES (InstaNERError): If the path is a folder with anything else in it, or another
-        run is writing to it.
+    RAISES (InstaNERError): If the path is a folder with anything else in it or lies in
+        a file, or another run is writing to it.
     """
     path = path.resolve()
     if path.is_dir():
@@ -112,7 +124,12 @@ def write_whole(path: Path, *, holds: Iterable[str] | None = None) -> Iterator[P
                     f"{path} would be replaced, but holds {entry.name}, which is of no "
                     "earlier run. Give another output."
                 )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as err:
+        raise InstaNERError(
+            f"{path} cannot be written: it would lie in a file. Give another output."
+        ) from err
     part = path.with_name(f".{path.name}.part")
     old = path.with_name(f".{path.name}.old")
     if old.exists() and not path.exists():  # killed between the two renames below

@@ -29,6 +29,19 @@ def test_check_exists_names_what_is_missing(tmp_path: Path) -> None:
         check_exists(tmp_path / "nowhere", "Corpus")
 
 
+def test_folder_for_a_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InstaNERError, match=r"JSONL file .* is a folder\. Give a file"):
+        list(read_jsonl(tmp_path))
+
+
+@pytest.mark.parametrize("output", ["file/output", "file/folder/output"])
+def test_write_whole_writes_into_no_file(output: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InstaNERError, match="it would lie in a file"):
+        with write_whole(tmp_path / output):
+            pass
+
+
 def test_read_jsonl_counts_empty_lines(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"a": 1}\n\n  \n{"a": "ü"}\n', "utf8")
