@@ -2,10 +2,11 @@
 
 import hashlib
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import combinations, count, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,10 +16,18 @@ from spacy.language import Language
 
 from .asking import STORE, Model
 from .errors import InstaNERError
-from .files import check_exists, write_whole
+from .files import check_file, write_whole
 from .generate import make_generator
 from .llm.store import Failure
-from .tasks.generate import FOCUS, LOOKALIKES, NAMES, GenerateTask, read_texts
+from .tasks.generate import (
+    DOMAIN,
+    FOCUS,
+    LOOKALIKES,
+    NAMES,
+    RESERVED,
+    GenerateTask,
+    read_texts,
+)
 
 _TEMPLATE = jinja2.Template(
     Path(__file__).with_name("tasks").joinpath("list.jinja").read_text("utf8")
@@ -46,6 +55,7 @@ _LOOKALIKES = 10  # to ask for, for each label
 _MOST = 200  # values, names: more than an answer holds
 _LONGEST = 120  # characters of a value
 _PER_BRIEF = 8  # names in a brief
+_MOST_EDGES = 40_000  # coloured in two or three seconds
 
 _Key = TypeVar("_Key")
 
@@ -105,8 +115,8 @@ def make_briefs(
 ) -> Made:
     """Have a model list what the plan leaves open, and names of each label, and combine
     them: for the first three dimensions, no pair of values is repeated before all pairs
-    of these two have been used. The same plan makes the same briefs, and more of them
-    begin with the same.
+    of these two have been used (see combine for very large ones). The same plan makes
+    the same briefs, and more of them begin with the same.
 
     nlp (Language): Pipeline with an llm component whose task is instaner.Generate.v1.
     plan (Plan): The plan.
@@ -149,14 +159,19 @@ def read_plan(path: Path) -> Plan:
     RETURNS (Plan): The plan.
     RAISES (InstaNERError): If it cannot be read, or a value is of no use.
     """
-    check_exists(path, "Plan")
+    check_file(path, "Plan")
     try:
-        given = srsly.read_yaml(path) or {}
+        given = srsly.read_yaml(path)
     except (srsly.ruamel_yaml.error.YAMLError, UnicodeDecodeError, ValueError) as err:
         raise InstaNERError(f"{path} is no YAML: {' '.join(str(err).split())}") from err
     known = Plan()
-    unknown = set(given) - set(vars(known)) if isinstance(given, dict) else {"a list"}
-    if unknown:
+    given = {} if given is None else given
+    if not isinstance(given, dict):
+        raise InstaNERError(
+            f"{path} holds {given!r:.60}, not the fields of a plan. Give it any of "
+            f"{', '.join(vars(known))}."
+        )
+    if unknown := set(given) - set(vars(known)):
         raise InstaNERError(
             f"{path} has {', '.join(sorted(map(str, unknown)))}, which is no part of a "
             f"plan. There are {', '.join(vars(known))}."
@@ -217,6 +232,8 @@ def combine_briefs(
     focused = negative = 0
     for number, chosen in enumerate(combine([len(given) for given in mixed])):
         brief: dict[str, Any] = {"id": f"brief-{number:04}", "split": "train"}
+        if plan.domain:
+            brief[DOMAIN] = plan.domain
         brief.update(
             (name, given[i])
             for name, given, i in zip(values, mixed, chosen, strict=True)
@@ -244,24 +261,37 @@ def combine_briefs(
 
 def combine(sizes: Sequence[int]) -> Iterator[tuple[int, ...]]:
     """Combine values of dimensions. Of any two of the first three dimensions no pair of
-    values is repeated before all their pairs have been used: the first two run through
-    a diagonal, and a third is the colour of an edge between the two (König 1916: the
+    values is repeated before all their pairs have been used: two of them run through a
+    diagonal, and the third is the colour of an edge between the two (König 1916: the
     edges of a bipartite graph in which each node has n can be coloured with n colours).
-    Further dimensions are spread as evenly as a greedy choice can.
+    Further dimensions are spread as evenly as a greedy choice can. So is the third, if
+    there were too many edges to colour: then no pair is repeated in as many
+    combinations as the smallest of the three has pairs with the largest.
 
     sizes (Sequence[int]): Number of values of each dimension, each at least 1.
     YIELDS (Tuple[int, ...]): Index of a value of each dimension, without end.
     """
-    first, second, third, *others = [*sizes, 1, 1, 1][: max(3, len(sizes))]
+    padded = [*sizes, 1, 1, 1][: max(3, len(sizes))]
+    # Two with a large common divisor make a short cycle.
+    first, second = max(
+        combinations(range(3), 2), key=lambda two: math.gcd(*(padded[i] for i in two))
+    )
+    order = [first, second, 3 - first - second, *range(3, len(padded))]
+    fixed, steps = 3, [1] * len(padded)
+    if math.lcm(padded[first], padded[second]) * padded[order[2]] > _MOST_EDGES:
+        order[:3] = sorted(range(3), key=padded.__getitem__)
+        fixed, steps[2] = 2, padded[order[0]]
+    first, second, third = (padded[i] for i in order[:3])
     turn = math.lcm(first, second)
     length = turn * third
     colours: list[int] = []
+    greedy = [(padded[i], steps[k]) for k, i in enumerate(order)][fixed:]
     pairs: list[list[Counter[tuple[int, int]]]] = [
-        [Counter() for _ in range(3 + i)] for i in range(len(others))
+        [Counter() for _ in range(fixed + i)] for i in range(len(greedy))
     ]
     for number in count():
         place = number % length
-        if place == 0:
+        if fixed == 3 and place == 0:
             edges = [
                 (
                     (i // (first * third), i % first),
@@ -270,25 +300,22 @@ def combine(sizes: Sequence[int]) -> Iterator[tuple[int, ...]]:
                 for i in range(number, number + length)
             ]
             colours = colour_edges(edges, third)
-        chosen = [
-            number % first,
-            (number + number // turn) % second,
-            colours[place],
-        ]
-        for size, seen in zip(others, pairs, strict=True):
+        chosen = [number % first, (number + number // turn) % second]
+        chosen += colours[place : place + 1]
+        for (size, step), seen in zip(greedy, pairs, strict=True):
             best = min(
                 (
                     max(seen[k][i, value] for k, i in enumerate(chosen)),
                     sum(seen[k][i, value] for k, i in enumerate(chosen)),
-                    (value - number) % size,
+                    (value - number // step) % size,
                 )
                 for value in range(size)
             )
-            value = (best[2] + number) % size
+            value = (best[2] + number // step) % size
             for k, i in enumerate(chosen):
                 seen[k][i, value] += 1
             chosen.append(value)
-        yield tuple(chosen[: len(sizes)])
+        yield tuple(chosen[order.index(i)] for i in range(len(sizes)))
 
 
 def colour_edges(edges: Sequence[tuple[Any, Any]], n: int) -> list[int]:
@@ -345,9 +372,10 @@ class _Asker:
         )
         for name, values in listed.items():
             if not values:
+                why = dict(self._made.failures)[f'values of "{name}"']
                 raise InstaNERError(
-                    f"The model listed no {self._made.failures[-1][0]} "
-                    f"({self._made.failures[-1][1]}). Run again, ask another model, "
+                    f'The model listed no values of "{name}" '
+                    f"({why}). Run again, ask another model, "
                     f'or write values of "{name}" into the plan yourself.'
                 )
         return {
@@ -463,10 +491,20 @@ def read_list(answer: str, labels: Iterable[str]) -> list[str]:
     """
     things: dict[str, str] = {}
     for text, _ in read_texts(answer, labels)[0]:
-        thing = " ".join(text.split()).strip('*_"“”').rstrip(".,;")
+        thing = _clean(text)
         if 0 < len(thing) <= _LONGEST:
             things.setdefault(thing.casefold(), thing)
     return list(things.values())
+
+
+def _clean(text: str) -> str:
+    thing = " ".join(text.split()).strip("*_")
+    for _ in range(2):  # quotes in a sentence, or a sentence in quotes
+        if re.fullmatch(r'"[^"]*"|“[^“”]*”', thing):
+            thing = thing[1:-1]
+        if not re.fullmatch(r"([^\W\d_]\.\s?)+", thing):  # initials keep their dots
+            thing = thing.rstrip(".,;")
+    return thing
 
 
 def _get_asked(name: str) -> str:
@@ -474,7 +512,7 @@ def _get_asked(name: str) -> str:
 
 
 def _is_dimension(name: Any, given: Any) -> bool:
-    if not isinstance(name, str) or name in ("id", "split", FOCUS, NAMES, LOOKALIKES):
+    if not isinstance(name, str) or name in (DOMAIN, *RESERVED):
         return False
     if isinstance(given, list):
         are_texts = all(isinstance(value, str) and value.strip() for value in given)

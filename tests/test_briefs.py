@@ -1,3 +1,4 @@
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from itertools import combinations, islice
@@ -52,9 +53,28 @@ def test_no_pair_is_repeated_before_all_have_been_used(sizes: list[int]) -> None
     assert _count_early(rows, sizes) == 0
 
 
-def test_large_dimensions_combine_in_time() -> None:
-    sizes = [60, 49, 11]
-    assert _count_early(list(islice(combine(sizes), 5000)), sizes) == 0
+@pytest.mark.parametrize(
+    ("sizes", "number"),
+    [
+        ([60, 49, 11], 5000),
+        ([100, 99, 50], 5000),
+        ([199, 200, 11], 2000),
+        ([4, 197, 193, 199], 790),
+        ([181, 191, 199], 3000),
+    ],
+)
+def test_large_dimensions_combine_in_time(sizes: list[int], number: int) -> None:
+    start = time.perf_counter()
+    assert _count_early(list(islice(combine(sizes), number)), sizes) == 0
+    assert time.perf_counter() - start < 20  # a cycle of the largest took hours
+
+
+def test_large_dimensions_are_spread_evenly() -> None:
+    sizes = [31, 37, 41]
+    rows = list(islice(combine(sizes), 2 * 37 * 41))
+    assert _count_early(rows[: 31 * 41], sizes) == 0
+    for one, other in combinations(range(3), 2):
+        assert max(Counter((row[one], row[other]) for row in rows).values()) <= 4
 
 
 def test_fourth_dimension_is_spread_evenly() -> None:
@@ -124,6 +144,9 @@ def test_names_are_handed_out_evenly() -> None:
         ("１．うどん\n２．寿司", ["うどん", "寿司"]),
         ("1. [wok](TOOL)\n2. [pho](DISH)", ["wok", "pho"]),
         (f"1. {'x' * 500}\n2. pan", ["pan"]),
+        ('1. "Old Joe\'s" hoe\n2. "A b."\n3. "c".', ['"Old Joe\'s" hoe', "A b", "c"]),
+        ("1. Vitamin C.\n2. C.\n3. J.R.R.", ["Vitamin C", "C.", "J.R.R."]),
+        ("- e.g. oak\n- ash", ["e.g. oak", "ash"]),
         ("", []),
     ],
 )
@@ -200,8 +223,9 @@ def test_dimension_without_values_is_named(
     chat_server: ChatServer, make_generator: Callable[[], Language], tmp_path: Path
 ) -> None:
     chat_server.behave = lambda body: complete("I cannot help with that.")
-    plan = Plan(dimensions={"author": 5})
-    with pytest.raises(InstaNERError, match='listed no values of "author" '):
+    plan = Plan(dimensions={"author": 5, "mood": 3})
+    message = 'listed no values of "author" .* values of "author" into'
+    with pytest.raises(InstaNERError, match=message):
         make_briefs(make_generator(), plan, tmp_path / "briefs.jsonl")
     assert not (tmp_path / "briefs.jsonl").exists()
 
@@ -231,7 +255,9 @@ def test_plan_of_the_demo_is_read() -> None:
     ("content", "message"),
     [
         ("a: [", "is no YAML"),
-        ("- domain", "has a list, which is no part"),
+        ("- domain", r"holds \['domain'\], not the fields of a plan"),
+        ("hello", "holds 'hello', not the fields"),
+        ("0", "holds 0, not the fields"),
         ("topics: 3", "has topics, which is no part of a plan. There are domain"),
         ("domain: 3", "domain is 3. It has to be a sentence"),
         ("focus: 2", "focus is 2. It has to be a number from 0 to 1"),
@@ -243,6 +269,7 @@ def test_plan_of_the_demo_is_read() -> None:
         ("dimensions: {author: [a, a]}", "dimensions is"),
         ("dimensions: {author: [1]}", "dimensions is"),
         ("dimensions: {id: [a]}", "dimensions is"),
+        ("dimensions: {domain: [a]}", "dimensions is"),
         ("dimensions: {focus: [a]}", "dimensions is"),
     ],
 )
@@ -251,6 +278,17 @@ def test_broken_plan_is_named(content: str, message: str, tmp_path: Path) -> Non
     path.write_text(content, "utf8")
     with pytest.raises(InstaNERError, match=message):
         read_plan(path)
+
+
+def test_folder_for_a_plan_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InstaNERError, match="Plan .* is a folder"):
+        read_plan(tmp_path)
+
+
+def test_domain_goes_into_the_briefs() -> None:
+    plan = Plan("Notes.", _PLAN.dimensions)
+    assert {brief["domain"] for brief in _combine(5, plan)} == {"Notes."}
+    assert not any("domain" in brief for brief in _combine(5))
 
 
 def test_empty_plan_leaves_everything_open(tmp_path: Path) -> None:

@@ -19,8 +19,10 @@ TEXTS = "instaner_texts"
 # that each text is to have; mentions to use, by label; for texts that are to have none,
 # words that look like entities.
 FOCUS, NAMES, LOOKALIKES = "focus", "names", "lookalikes"
-_RESERVED = {"id", "split", FOCUS, NAMES, LOOKALIKES}
-_WORDS = {"author": "who writes", "topic": "what about"}  # others say what they are
+RESERVED = {"id", "split", FOCUS, NAMES, LOOKALIKES}
+DOMAIN = "domain"
+# How to call dimensions; others say what they are.
+_WORDS = {"author": "who writes", "topic": "what about", DOMAIN: "the texts"}
 
 DEFAULT_TEMPLATE = Path(__file__).with_name("generate.jinja").read_text("utf8")
 
@@ -75,7 +77,7 @@ class GenerateTask:
         dimensions = {
             _WORDS.get(name, name): value
             for name, value in brief.items()
-            if name not in _RESERVED
+            if name not in RESERVED
         }
         if not dimensions:
             raise InstaNERError(
@@ -125,7 +127,7 @@ class _Any(Dict[str, Any]):
         self.value = value
 
     def __missing__(self, name: str) -> str:
-        if name in _RESERVED:
+        if name in RESERVED:
             raise KeyError(name)
         return self.value
 

@@ -103,6 +103,10 @@ def test_brief_may_have_any_dimensions() -> None:
     assert "\n- mood: angry\n- what about: soup\n\n" in prompt
 
 
+def test_domain_is_told() -> None:
+    assert "\n- the texts: Notes.\n" in _render_brief(domain="Notes.", topic="soup")
+
+
 def test_names_are_handed_out_by_label() -> None:
     prompt = _render_brief(topic="soup", names={"DISH": ["pho", "laksa"]})
     assert "\n  - DISH: pho; laksa\n" in prompt
