@@ -24,6 +24,7 @@ from .tasks.grounding import Reading
 
 _EARLIER = "an earlier text"
 _BARREN = 10  # answers in a row that bring nothing new, before no more are asked for
+_MOST = 100  # answers to ask for at a time, as none of them may bring anything
 
 
 @dataclass
@@ -98,7 +99,12 @@ def generate(
         if number is not None and number < 1:
             raise InstaNERError(f"{number} {name} are wanted. Give 1 or more.")
     model = make_generator(nlp, store=output.with_name(STORE))
-    rows = list(_read_briefs(briefs))
+    rows = list(_read_briefs(briefs, model.llm.task))
+    if per_label and not any(map(_asks_for_entities, rows)):
+        raise InstaNERError(
+            f"No brief in {briefs} asks for entities to train on, but --per-label does. "
+            f"Give a brief without {LOOKALIKES}, and not for testing."
+        )
     summary = Summary(len(rows))
     writer = _Writer(nlp, model, rows, summary, n, per_label)
     if gold is not None:
@@ -161,7 +167,10 @@ def make_brief_docs(nlp: Language, briefs: Path) -> Iterator[tuple[str, Doc]]:
     YIELDS (Tuple[str, Doc]): Names, for messages, and docs.
     RAISES (InstaNERError): On a broken brief.
     """
-    for brief in _read_briefs(briefs):
+    (task,) = (
+        llm.task for _, llm in get_llms(nlp) if isinstance(llm.task, GenerateTask)
+    )
+    for brief in _read_briefs(briefs, task):
         yield _make_brief_doc(nlp, brief)
 
 
@@ -220,16 +229,22 @@ class _Writer:
         """
         turns = self._take_turns()
         batch = list(islice(turns, self._guess_number()))
-        barren = 0
+        barren = fruitful = 0
         while batch and barren < _BARREN:
             bar.total = (bar.total or 0) + len(batch)
             asked = list(self._ask(batch, bar))
             for brief, (named_doc, sample) in zip(batch, asked, strict=True):
                 before = self._get_lacks()
                 yield from self._read(brief, named_doc, sample)
+                if is_test(brief):
+                    continue
                 # More of what there is enough of already is nothing new.
-                barren = 0 if self._get_lacks() < before else barren + 1
-            batch = list(islice(turns, self._guess_number(asked=True)))
+                is_new = self._get_lacks() < before
+                barren = 0 if is_new else barren + 1
+                fruitful += is_new
+            # What is asked for at a time grows with what came of it.
+            most = _BARREN - barren if barren else max(_BARREN, min(fruitful, _MOST))
+            batch = list(islice(turns, self._guess_number(asked=True, most=most)))
         self._summary.short = self._describe_lacks(barren)
 
     def _take_turns(self) -> Iterator[dict[str, Any]]:
@@ -241,7 +256,7 @@ class _Writer:
             return
         yield from (brief for brief in self._briefs if is_test(brief))
         briefs = [brief for brief in self._briefs if not is_test(brief)]
-        with_entities = [brief for brief in briefs if LOOKALIKES not in brief]
+        with_entities = list(filter(_asks_for_entities, briefs))
         turn = 0
         while briefs:
             for brief in briefs:
@@ -254,8 +269,9 @@ class _Writer:
             if not with_entities and not self._lacks_texts():
                 return
 
-    def _guess_number(self, *, asked: bool = False) -> int | None:
-        """RETURNS (Optional[int]): How many answers may be enough; None for all."""
+    def _guess_number(self, *, asked: bool = False, most: int = _BARREN) -> int | None:
+        """RETURNS (Optional[int]): How many answers may be enough, or the most to ask
+        for, tests aside; None for all."""
         if self._n is None and self._per_label is None:
             return None if not asked else 0
         per_answer = self._task.n
@@ -267,7 +283,7 @@ class _Writer:
         # A text that is asked for a label has one of it, or more.
         missing = sum(self._get_missing(label) for label in self._get_lacking_labels())
         entities = math.ceil(missing / self._task.n)
-        return tests + (texts or entities)
+        return tests + min(texts or entities, most)
 
     def _ask(
         self, batch: list[dict[str, Any]], bar: tqdm
@@ -352,7 +368,11 @@ def is_test(brief: dict[str, Any]) -> bool:
     return brief.get("split") == "test"
 
 
-def _read_briefs(path: Path) -> Iterator[dict[str, Any]]:
+def _asks_for_entities(brief: dict[str, Any]) -> bool:
+    return LOOKALIKES not in brief and not is_test(brief)
+
+
+def _read_briefs(path: Path, task: GenerateTask) -> Iterator[dict[str, Any]]:
     seen: set[str] = set()
     for number, row in read_jsonl(path):
         brief_id = get_field(row, "id", path, number)
@@ -362,4 +382,10 @@ def _read_briefs(path: Path) -> Iterator[dict[str, Any]]:
                 "Give each brief its own."
             )
         seen.add(brief_id)
+        try:
+            task.check(row)
+        except InstaNERError as err:
+            raise InstaNERError(
+                f'{path}, line {number}: the brief "{brief_id}": {err}'
+            ) from err
         yield row

@@ -1,4 +1,5 @@
 from collections.abc import Callable, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.vocab import Vocab
 
-from instaner.asking import TooManyFailures
+from instaner.asking import Model, TooManyFailures
 from instaner.errors import InstaNERError
 from instaner.generate import generate
 from instaner.llm.store import hash_prompt
@@ -183,6 +184,7 @@ def test_unknown_prompt_leaves_the_old_texts(
     [
         ([{"topic": "soup"}], 'line 1: "id" has to be a string'),
         ([_BRIEF, _BRIEF], 'line 2: the id "b" occurs a second time'),
+        ([{**_BRIEF, "split": 1}], 'line 1: the brief "b": split is 1. It has to be'),
     ],
 )
 def test_broken_brief_is_named(
@@ -234,7 +236,8 @@ def test_brief_that_does_not_say_what_to_write_is_named(
     make_generator: MakeGenerator, write_rows: WriteRows, tmp_path: Path
 ) -> None:
     brief = {"id": "b", "split": "train"}
-    with pytest.raises(InstaNERError, match="Brief b: .* does not say what to write"):
+    message = 'line 1: the brief "b": It does not say what to write'
+    with pytest.raises(InstaNERError, match=message):
         generate(
             make_generator((_BRIEF, "1. A wok.")),
             write_rows(brief),
@@ -339,6 +342,59 @@ def test_nothing_new_ends_it_with_a_message(
     )
     assert len(chat_server.requests) < 40
     assert summary.repeats["an earlier text"] > 10
+
+
+@pytest.mark.parametrize("n", [100, 5000])
+@pytest.mark.parametrize("fruitful", [0, 5])
+def test_model_that_brings_nothing_new_is_asked_ten_times_more(
+    fruitful: int,
+    n: int,
+    live: Language,
+    chat_server: ChatServer,
+    write_rows: WriteRows,
+    tmp_path: Path,
+) -> None:
+    answer, number = _count_up(), count()
+
+    def behave(body: Mapping[str, Any]) -> Any:
+        return answer(body) if next(number) < fruitful else complete("I cannot.")
+
+    chat_server.behave = behave
+    path = write_rows({**_BRIEF, "id": "t", "split": "test"}, *_MANY)
+    try:
+        generate(live, path, tmp_path / "t.jsonl", n=n, max_failures=1)
+    except InstaNERError:
+        assert not fruitful
+    assert len(chat_server.requests) <= fruitful + 11
+
+
+def test_many_answers_are_asked_for_at_a_time_if_they_bring_something(
+    live: Language, chat_server: ChatServer, write_rows: WriteRows, tmp_path: Path
+) -> None:
+    chat_server.behave = _count_up()
+    sizes = []
+    fetch = Model.fetch_requests
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            Model,
+            "fetch_requests",
+            lambda self, requests, **kwargs: (
+                sizes.append(len(requests)),
+                fetch(self, requests, **kwargs),
+            ),
+        )
+        generate(live, write_rows(*_MANY), tmp_path / "t.jsonl", n=90)
+    assert sizes == [10, 10, 20, 5]
+
+
+def test_briefs_without_entities_and_a_target_for_them_are_an_error(
+    make_generator: MakeGenerator, write_rows: WriteRows, tmp_path: Path
+) -> None:
+    path = write_rows(
+        {**_BRIEF, "lookalikes": []}, {**_BRIEF, "id": "t", "split": "test"}
+    )
+    with pytest.raises(InstaNERError, match="No brief in .* asks for entities"):
+        generate(make_generator(), path, tmp_path / "t.jsonl", per_label=3)
 
 
 def test_gold_texts_and_those_of_corpora_are_left_out(

@@ -67,23 +67,52 @@ class GenerateTask:
             prompt = self._render(doc.user_data[BRIEF])
             yield list(mark_constant([prompt], constant)), [doc]
 
-    def _render(self, brief: Dict[str, Any]) -> str:
-        focus = brief.get(FOCUS)
-        if focus is not None and focus not in self.labels:
+    def check(self, brief: Dict[str, Any]) -> None:
+        """Check a brief before anything is asked about it.
+
+        brief (Dict[str, Any]): The brief.
+        RAISES (InstaNERError): If a field is of no use.
+        """
+        names = brief.get(NAMES, {})
+        by_label = names if isinstance(names, dict) else {}
+        rules = [
+            ("split", isinstance(brief.get("split", ""), str), "train or test"),
+            (NAMES, names is by_label, "lists of names by label"),
+            (LOOKALIKES, _is_list(brief.get(LOOKALIKES, [])), "a list of words"),
+            *(
+                (NAMES, _is_list(given), "lists of names")
+                for given in by_label.values()
+            ),
+            *(
+                (name, value is not None, "given or left out")
+                for name, value in brief.items()
+            ),
+        ]
+        for name, is_right, what in rules:
+            if not is_right:
+                raise InstaNERError(
+                    f"{name} is {brief.get(name)!r:.60}. It has to be {what}."
+                )
+        focus = [brief[FOCUS]] if FOCUS in brief else []
+        for label in (*focus, *by_label):
+            if label not in list(self.labels):
+                raise InstaNERError(
+                    f'It asks for "{label}", which is not one of the labels '
+                    f"({', '.join(self.labels)}). Mend its {FOCUS} or {NAMES}."
+                )
+        if not brief.keys() - RESERVED:
             raise InstaNERError(
-                f'The brief asks for "{focus}", which is not one of the labels '
-                f"({', '.join(self.labels)}). Mend its {FOCUS}."
+                "It does not say what to write. Give it an author, a topic, a form, or "
+                "whatever else sets texts apart."
             )
+
+    def _render(self, brief: Dict[str, Any]) -> str:
+        self.check(brief)
         dimensions = {
             _WORDS.get(name, name): value
             for name, value in brief.items()
             if name not in RESERVED
         }
-        if not dimensions:
-            raise InstaNERError(
-                "The brief does not say what to write. Give it an author, a topic, a "
-                "form, or whatever else sets texts apart."
-            )
         try:
             return self._template.render(
                 language=self.language,
@@ -117,6 +146,10 @@ class GenerateTask:
             doc.user_data[TEXTS] = texts
             doc.user_data[READINGS] = dump_readings(readings)
             yield doc
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 class _Any(Dict[str, Any]):

@@ -129,6 +129,25 @@ def test_unknown_label_to_ask_for_is_named() -> None:
         _render_brief(topic="soup", focus="POT")
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"focus": ["DISH"]}, "asks for .*, which is not one of"),
+        ({"names": {"DISH": "pho"}}, "names is .* It has to be lists of names"),
+        ({"names": ["pho"]}, "names is .* It has to be lists of names by label"),
+        ({"names": {"POT": ["pot"]}}, 'asks for "POT", which is not one of'),
+        ({"author": None}, "author is None. It has to be given or left out"),
+        ({"focus": None}, "focus is None|asks for"),
+        ({"lookalikes": None}, "lookalikes is None. It has to be a list of words"),
+        ({"lookalikes": [1]}, r"lookalikes is \[1\]. It has to be a list of words"),
+        ({"split": 1}, "split is 1. It has to be train or test"),
+    ],
+)
+def test_field_of_no_use_is_named(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(InstaNERError, match=message):
+        _render_brief(topic="soup", **fields)
+
+
 def test_texts_without_marks_are_no_failure() -> None:
     doc = Doc(Vocab())
     task = make_generate_task(_DEFINITIONS)
