@@ -167,9 +167,8 @@ def make_brief_docs(nlp: Language, briefs: Path) -> Iterator[tuple[str, Doc]]:
     YIELDS (Tuple[str, Doc]): Names, for messages, and docs.
     RAISES (InstaNERError): On a broken brief.
     """
-    (task,) = (
-        llm.task for _, llm in get_llms(nlp) if isinstance(llm.task, GenerateTask)
-    )
+    tasks = (llm.task for _, llm in get_llms(nlp))
+    (task,) = (task for task in tasks if isinstance(task, GenerateTask))
     for brief in _read_briefs(briefs, task):
         yield _make_brief_doc(nlp, brief)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from ..corpus import read_train_texts
+from ..errors import InstaNERError
 from ..files import write_meta
 from ..generate import generate, get_failed
 from ..pipeline import find_config, load_teacher
@@ -42,6 +43,8 @@ def generate_cli(
     code: Path | None = Opt(None, "--code", "-c", help=CODE_HELP),
 ) -> None:
     """Have an LLM write annotated texts from briefs."""
+    if figure is not None and figure.suffix != ".svg":
+        raise InstaNERError(f"--figure {figure}: only SVG can be drawn. Name it .svg.")
     import_code(code)
     start = time.perf_counter()
     overrides = get_overrides(ctx)
@@ -62,7 +65,8 @@ def generate_cli(
     for reading, count in summary.readings.items():
         statuses[reading.status.value] += count
     statuses = {status: count for status, count in statuses.items() if count}
-    variety = measure(read_train_texts(output), nlp)
+    has_train = next(read_train_texts(output), None) is not None
+    variety = measure(read_train_texts(output), nlp) if has_train else None
     write_meta(
         output,
         briefs=summary.briefs,
@@ -71,7 +75,7 @@ def generate_cli(
         repeats=dict(summary.repeats),
         leaks=len(summary.leaks),
         short=summary.short,
-        variety=variety.to_json(),
+        variety=variety and variety.to_json(),
         failures=dict(summary.failures.count()),
         bills=summary.bills,
         statuses=statuses,
@@ -107,6 +111,9 @@ def generate_cli(
             f'"{text[:80]}" is gold text "{other[:80]}"'
             for text, other in summary.leaks
         )
+    if variety is None:
+        msg.text("All texts are for testing: how varied they are is not measured")
+        return
     _print_variety(variety)
     if figure is not None:
         if find_spec("matplotlib") is None:  # the texts were paid for all the same

@@ -717,3 +717,26 @@ def test_labels_are_asked_for_until_they_are_right(
     for part in ("has characters", "is there already", "one and the same"):
         assert part in done.output
     assert f"cd '{folder}' && weasel run all" in done.output
+
+
+def test_figure_that_is_no_svg_is_named_before_anything_is_asked(run: Run) -> None:
+    done = run(
+        "generate",
+        "configs/generator.cfg",
+        "assets/briefs.jsonl",
+        "out.jsonl",
+        "--figure",
+        "x.png",
+    )
+    assert done.exit_code == 1
+    assert "only SVG can be drawn" in done.stderr
+    assert not Path("out.jsonl").exists()
+
+
+def test_texts_for_testing_alone_are_not_measured(run: Run) -> None:
+    briefs = srsly.read_jsonl("assets/briefs.jsonl")
+    srsly.write_jsonl("tests.jsonl", [b for b in briefs if b["split"] == "test"])
+    done = run("generate", "configs/generator.cfg", "tests.jsonl", "out.jsonl")
+    assert done.exit_code == 0, done.stderr
+    assert "All texts are for testing" in done.stdout
+    assert srsly.read_json("out.meta.json")["variety"] is None

@@ -137,7 +137,7 @@ def test_unknown_label_to_ask_for_is_named() -> None:
         ({"names": ["pho"]}, "names is .* It has to be lists of names by label"),
         ({"names": {"POT": ["pot"]}}, 'asks for "POT", which is not one of'),
         ({"author": None}, "author is None. It has to be given or left out"),
-        ({"focus": None}, "focus is None|asks for"),
+        ({"focus": None}, "focus is None. It has to be given or left out"),
         ({"lookalikes": None}, "lookalikes is None. It has to be a list of words"),
         ({"lookalikes": [1]}, r"lookalikes is \[1\]. It has to be a list of words"),
         ({"split": 1}, "split is 1. It has to be train or test"),
