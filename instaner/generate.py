@@ -102,8 +102,8 @@ def generate(
     rows = list(_read_briefs(briefs, model.llm.task))
     if per_label and not any(map(_asks_for_entities, rows)):
         raise InstaNERError(
-            f"No brief in {briefs} asks for entities to train on, but --per-label does. "
-            f"Give a brief without {LOOKALIKES}, and not for testing."
+            f"No brief in {briefs} has entities to train on, but --per-label wants "
+            f"some. Give one without {LOOKALIKES} that is not for testing."
         )
     summary = Summary(len(rows))
     writer = _Writer(nlp, model, rows, summary, n, per_label)

@@ -393,7 +393,7 @@ def test_briefs_without_entities_and_a_target_for_them_are_an_error(
     path = write_rows(
         {**_BRIEF, "lookalikes": []}, {**_BRIEF, "id": "t", "split": "test"}
     )
-    with pytest.raises(InstaNERError, match="No brief in .* asks for entities"):
+    with pytest.raises(InstaNERError, match="No brief in .* has entities"):
         generate(make_generator(), path, tmp_path / "t.jsonl", per_label=3)
 
 

@@ -184,11 +184,15 @@ class _Reader(Judge):
         self._unclosed = re.compile(
             rf"[(（]\s*(?P<said>{names})(?!\w)(?=(?:(?!\n){_NO_BRACKET})*(?:[\[［\n]|$))"
         )
+        # In brackets, with other words, a label that is a word may be one of the text.
+        words = "|".join(map(re.escape, filter(_is_word, labels))) or r"(?!)"
         self._left = re.compile(
+            rf"(?<![\]］])(?<![\]］]\s)(?P<words>[(（](?:(?:{words})(?=\s+\w){_NO_BRACKET}*|"
+            rf"{_NO_BRACKET}*\w,?\s+(?:{words}))[)）])|"
             rf"[{_ANY_OPEN}<]\s{{0,3}}/?(?:{names})(?!\w)|"
-            rf"(?:{names})\s{{0,3}}\\?[{_ANY_CLOSE}>]"
+            rf"(?<!\w)(?:{names})\s{{0,3}}\\?[{_ANY_CLOSE}>]"
         )
-        self._hint = re.compile(rf"[{_OPEN}{_CLOSE}]|{names}")
+        self._hint = re.compile(rf"[{_OPEN}{_CLOSE}]|(?<!\w)(?:{names})(?!\w)")
 
     def find_label(self, said: str) -> str | None:
         """RETURNS (Optional[str]): The label that is meant, if it is one."""
@@ -313,7 +317,7 @@ class _Reader(Judge):
                 continue
             spans.append((start, end, mark.label))
             readings.append(Reading(Status.EXACT, surface, mark.label))
-        if self._left.search(text):
+        if any(not left["words"] for left in self._left.finditer(text)):
             return None
         text = text.rstrip() if marks else text
         return MarkedText(text, spans), readings
@@ -445,6 +449,10 @@ class _Reader(Judge):
         for part in value if isinstance(value, list) else ():
             if not (isinstance(part, str) and part.strip().isdecimal()):
                 yield from self._find_texts(part)
+
+
+def _is_word(label: str) -> bool:
+    return label != label.upper()
 
 
 def _make_mark(

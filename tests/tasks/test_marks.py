@@ -284,6 +284,34 @@ def test_text_that_is_cut_in_a_mark_is_left_out(answer: str) -> None:
     assert _read(answer) == ([f"Use {_WOK}"], [_LOST])
 
 
+@pytest.mark.parametrize(
+    ("label", "text"),
+    [
+        ("tool", "My [hoe](tool) broke (my favourite tool)."),
+        ("plant", "A [fern](plant) (plant or not) is [green](plant)."),
+        ("AGE", "He is [9](AGE) (HOMEPAGE)."),
+        ("A", "In [Ohio](A) (USA)."),
+    ],
+)
+def test_word_in_brackets_is_no_mark(label: str, text: str) -> None:
+    ((read, _),), _ = read_texts(f"1. {text}", [label])
+    assert read == re.sub(r"\[(\w+)\]\(\w+\)", r"\1", text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["hoe (tool)", "[hoe] (tool that broke)", "hoe (tool: x)", "hoe (tool", "my tool)"],
+)
+def test_label_in_brackets_that_may_be_a_mark_leaves_the_text_out(text: str) -> None:
+    assert read_texts(f"1. A [saw](tool), {text}", ["tool"])[0] == []
+
+
+def test_remark_with_a_word_that_ends_in_a_label_is_no_text() -> None:
+    answer = "1. A [saw](tool).\n2. A [hoe](tool).\n\nI have pedestools!"
+    assert len(read_texts(answer, ["tool"])[0]) == 2
+    assert not any(r.status.is_loss for r in read_texts(answer, ["tool"])[1])
+
+
 def test_label_that_is_cut_may_be_another() -> None:
     labels = ["FOOD", "FOOD_ITEM"]
     assert read_texts("1. A [pea](FOOD", labels)[0] == []
