@@ -297,6 +297,9 @@ def _write_configs(
         values += [lang]
         if settings.is_cnn:
             values += [(f'"{_TRANSFORMER}/', f'"{_CNN}/')]
+    with _fill("report.cfg", folder / "report.cfg") as values:
+        values += [(re.compile('^annotators = ".*"$', re.M), 'annotators = ""')]
+        values += [(re.compile('# The demo.*\npriced_as = ".*"'), _PRICED_AS)]
     for name in ["student_cnn.cfg", *["student.cfg"] * (not settings.is_cnn)]:
         with _fill(name, folder / name) as values:
             values += [lang]
@@ -391,6 +394,10 @@ def _write_project(folder: Path, name: str, settings: Settings) -> None:
     text = re.sub(r"(?<![\n:])\n(?=  - name:|\w+:\n)", "\n\n", dumped.getvalue())
     (folder / "project.yml").write_text(text, "utf8")
 
+
+_PRICED_AS = """\
+# Name of another model to reckon the price with, where the LLM's own has none.
+priced_as = \"\""""
 
 _ASSETS = {
     "assets/gold.jsonl": "Gold test set",
