@@ -1,46 +1,30 @@
-"""Draw docs/run.svg for the README: the comparison of the last run, and the student at
-work, as the commands print them."""
+"""Take docs/report.png, the README's picture: the top of the last run's report, in
+Debian's Chromium (apt install chromium; pip install playwright)."""
 
-import io
-import re
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 
 import typer
-from rich.console import Console
-from rich.text import Text
+from playwright.sync_api import sync_playwright
 
 from instaner.files import write_whole
 
-METRICS = "training/metrics"
-TEXT = "I sear tofu in a wok for pad thai with fish sauce."
+REPORT = Path("training/report/index.html")
+WIDTH, HEIGHT = 1100, 1230  # down to the labels' intervals
 
 
-def run(*args: str, stdin: str = "") -> str:
-    """RETURNS (str): What a command of ours prints."""
-    command = [sys.executable, "-m", "instaner", *args]
-    done = subprocess.run(
-        command, input=stdin, capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip("\n")
-
-
-def main(output: Path = Path("docs/run.svg")) -> None:
-    """Draw the picture."""
-    names = ("teacher", "student", "student_cnn")
-    systems = [f"{name}={METRICS}/{name}.json" for name in names]
-    table = run("evaluate", *systems, "--gold", "corpus/test.spacy")
-    console = Console(record=True, width=84, file=io.StringIO())
-    console.print(Text("$ make run", style="bold"))
-    console.print(Text("…"))
-    console.print(Text(table))
-    console.print(Text(f'\n$ echo "{TEXT}" | instaner try', style="bold"))
-    console.print(Text(run("try", stdin=TEXT)))
-    with write_whole(output) as part:
-        svg = console.export_svg(title="InstaNER")
-        # Fonts are the reader's own: the picture fetches nothing.
-        part.write_text(re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL), "utf8")
+def main(output: Path = Path("docs/report.png")) -> None:
+    """Take the picture."""
+    with sync_playwright() as playwright, write_whole(output) as part:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        page = browser.new_page(
+            viewport={"width": WIDTH, "height": HEIGHT}, device_scale_factor=1.5
+        )
+        page.goto(REPORT.resolve().as_uri())
+        page.screenshot(path=part, type="png")
+        browser.close()
 
 
 if __name__ == "__main__":

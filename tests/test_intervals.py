@@ -6,83 +6,39 @@ import pytest
 from instaner.intervals import Bootstrap
 from instaner.scores import get_prf
 from instaner.verdict import Decision, Rules, decide
+from scripts.bench_verdict import (
+    SHARES,
+    TEXTS,
+    WORLDS,
+    draw,
+    know,
+    make_world,
+    simulate,
+)
 
-_TEXTS = 144
 _RUNS = 400
 _MARGIN = 0.02
 
 
-def _simulate(
-    random: np.random.Generator,
-    n: int,
-    *,
-    rate: float,
-    found: tuple[float, float],
-    spurious: tuple[float, float],
-    alike: float = 0.6,
-) -> np.ndarray:
-    """Counts of two systems, of shape (texts, 2, 4). Some texts have many entities, and
-    what one system misses, the other is likely to miss.
-    """
-    wanted = random.poisson(rate * random.gamma(2, 0.5, size=n))
-    texts = np.repeat(np.arange(n), wanted)
-    luck = random.random(len(texts))
-    other = np.where(random.random(len(texts)) < alike, luck, random.random(len(texts)))
-    counts = np.zeros((n, 2, 4))
-    for row, (draw, share, rest) in enumerate(
-        zip((luck, other), found, spurious, strict=True)
-    ):
-        right = np.bincount(texts, draw < share, minlength=n)
-        counts[:, row] = np.stack(
-            [right, random.poisson(rest, n), wanted - right, right], axis=1
-        )
-    return counts
-
-
-def _get_difference(counts: np.ndarray) -> float:
-    f = get_prf(counts.sum(axis=0))[:, 2]
-    return float(f[1] - f[0])
-
-
-# Teachers and students on few texts and many, of frequent labels and rare ones.
-_WORLDS = {
-    "far": (_TEXTS, {"rate": 2.2, "found": (0.97, 0.8), "spurious": (0.05, 0.3)}),
-    "near": (_TEXTS, {"rate": 2.2, "found": (0.85, 0.83), "spurious": (0.3, 0.3)}),
-    "rare": (_TEXTS, {"rate": 0.15, "found": (0.9, 0.85), "spurious": (0.02, 0.02)}),
-    "few": (40, {"rate": 2, "found": (0.9, 0.85), "spurious": (0.1, 0.1)}),
-    "many": (1000, {"rate": 2, "found": (0.9, 0.88), "spurious": (0.2, 0.2)}),
-}
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("world", _WORLDS)
+@pytest.mark.parametrize("world", WORLDS)
 def test_interval_holds_what_is_true_as_often_as_it_says(world: str) -> None:
-    n, settings = _WORLDS[world]
-    random = np.random.default_rng(1)
-    true = _get_difference(_simulate(random, 2_000_000, **settings))
-    held = 0
-    for seed in range(_RUNS):
-        counts = _simulate(random, n, **settings)
-        found = Bootstrap(n, seed=seed).compare(counts[:, 0], counts[:, 1])
-        assert found is not None
-        held += found.low <= true <= found.high
+    n, settings = WORLDS[world]
+    true = know(settings)
+    held = sum(f.low <= true <= f.high for f in draw(n, settings, _RUNS))
     assert 0.93 <= held / _RUNS <= 0.975
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("share", [0.8, 0.815, 0.83, 0.845, 0.86])
+@pytest.mark.parametrize("share", SHARES)
 def test_verdict_errs_in_at_most_5_of_100(share: float) -> None:
-    random = np.random.default_rng(2)
-    settings = {"rate": 2.2, "found": (0.85, share), "spurious": (0.2, 0.2)}
-    true = _get_difference(_simulate(random, 2_000_000, **settings))
     rules = Rules(margin=_MARGIN)
-    errors = 0
-    for seed in range(_RUNS):
-        counts = _simulate(random, _TEXTS, **settings)
-        found = Bootstrap(_TEXTS, seed=seed).compare(counts[:, 0], counts[:, 1])
-        decision = decide(found, rules, n_texts=_TEXTS, silver=False).decision
-        wrong = Decision.SWAP if true < -_MARGIN else Decision.KEEP
-        errors += decision is wrong
+    settings = make_world(share)
+    wrong = Decision.SWAP if know(settings) < -_MARGIN else Decision.KEEP
+    errors = sum(
+        decide(found, rules, n_texts=TEXTS, silver=False).decision is wrong
+        for found in draw(TEXTS, settings, _RUNS)
+    )
     assert errors / _RUNS <= 0.05
 
 
@@ -90,9 +46,9 @@ def test_verdict_errs_in_at_most_5_of_100(share: float) -> None:
 def test_texts_asked_for_would_decide() -> None:
     random = np.random.default_rng(3)
     settings = {"rate": 2.2, "found": (0.85, 0.82), "spurious": (0.1, 0.2)}
-    true = _get_difference(_simulate(random, 2_000_000, **settings))
+    true = know(settings)
     rules = Rules(margin=_MARGIN)
-    counts = _simulate(random, 300_000, **settings)
+    counts = simulate(random, 300_000, **settings)
     whole = Bootstrap(300_000, resamples=100).compare(counts[:, 0], counts[:, 1])
     assert whole is not None
     # As of 100 texts that have the difference that is true.
@@ -104,24 +60,23 @@ def test_texts_asked_for_would_decide() -> None:
     )
     more = decide(seen, rules, n_texts=100, silver=False).more_texts
     assert more is not None
-    n, decided = 100 + more, 0
-    for seed in range(_RUNS):
-        counts = _simulate(random, n, **settings)
-        found = Bootstrap(n, seed=seed).compare(counts[:, 0], counts[:, 1])
-        verdict = decide(found, rules, n_texts=n, silver=False)
-        decided += verdict.decision is not Decision.UNDECIDED
-    assert 0.73 <= decided / _RUNS <= 0.87  # the power is 0.8
+    n = 100 + more
+    decided = sum(
+        decide(found, rules, n_texts=n, silver=False).decision is not Decision.UNDECIDED
+        for found in draw(n, settings, _RUNS)
+    )
+    assert 0.74 <= decided / _RUNS <= 0.9  # the power is 0.8
 
 
 @pytest.mark.slow
 def test_interval_of_one_system_holds_its_score() -> None:
-    n, settings = _WORLDS["near"]
+    n, settings = WORLDS["near"]
     random = np.random.default_rng(4)
-    true = get_prf(_simulate(random, 2_000_000, **settings).sum(axis=0))
+    true = get_prf(simulate(random, 2_000_000, **settings).sum(axis=0))
     held = np.zeros((2, 3))
     for seed in range(_RUNS):
         low, high = Bootstrap(n, seed=seed).get_intervals(
-            _simulate(random, n, **settings)
+            simulate(random, n, **settings)
         )
         held += (low <= true) & (true <= high)
     assert (held / _RUNS >= 0.925).all()
@@ -180,7 +135,7 @@ def test_all_right_has_an_interval_up_to_1() -> None:
 
 
 def test_seed_decides() -> None:
-    counts = _simulate(np.random.default_rng(0), 50, **_WORLDS["near"][1])
+    counts = simulate(np.random.default_rng(0), 50, **WORLDS["near"][1])
     one, same, other = (
         Bootstrap(50, seed=seed).get_intervals(counts) for seed in (1, 1, 3)
     )
