@@ -92,7 +92,7 @@ def test_without_a_section_rules_are_the_default(tmp_path: Path) -> None:
     [
         (
             "margn = 0.05",
-            r"report.cfg: \[verdict\] margn: .*no such setting, only annotators, margin",
+            r"report.cfg: \[verdict\] margn: .*only annotators, margin",
         ),
         ('margin = "a lot"', r"report.cfg: \[verdict\] margin: .*found 'a lot'"),
         ("margin = 1.5", r"less than 1, found 1.5"),

@@ -11,6 +11,7 @@ from .evaluate import evaluate_cli
 from .generate import generate_cli
 from .new import new_cli
 from .push import push_cli
+from .report import report_cli
 from .responses import responses_app
 from .runs import runs_cli
 from .split import split_cli
@@ -34,6 +35,7 @@ app.add_typer(responses_app)
 app.command("split")(split_cli)
 app.command("train", context_settings=OVERRIDES)(train_cli)
 app.command("evaluate")(evaluate_cli)
+app.command("report")(report_cli)
 app.command("swap")(swap_cli)
 app.command("try")(try_cli)
 app.command("push")(push_cli)
