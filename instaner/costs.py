@@ -107,7 +107,7 @@ def add_costs(
     """
     systems = {
         name: _cost_system(result, settings)
-        for name, result in comparison["systems"].items()
+        for name, result in comparison.get("systems", {}).items()
     }
     made = _sum_up(bills, training_seconds, settings)
     teacher, student = comparison.get("reference"), comparison.get("student")

@@ -108,17 +108,21 @@ def read_corpus(annotated: Path, generated: Path | None = None) -> dict[str, Any
 
     annotated (Path): Annotated shards, beside which stands what their votes are worth.
     generated (Optional[Path]): Generated texts, beside which stands what they are.
-    RETURNS (Dict[str, Any]): texts, labels, agreement, disputed_share, generated.
+    RETURNS (Dict[str, Any]): texts, labels, agreement, disputed_share, generated (if
+        its texts were), and bills of both.
     RAISES (InstaNERError): If what stands beside them is missing or something else.
     """
     meta = _read_meta(annotated)
     labels: dict[str, dict[str, int]] = {}
     for row in meta.get("standings", []):
         labels.setdefault(row["label"], {})[row["standing"]] = row["count"]
-    corpus = {key: meta.get(key) for key in ("texts", "agreement", "disputed_share")}
-    corpus["labels"] = labels
-    if generated is not None:
+    keys = ("texts", "agreement", "disputed_share")
+    bills = list(meta.get("bills") or ())
+    corpus: dict[str, Any] = {key: meta.get(key) for key in keys}
+    corpus.update(labels=labels, bills=bills)
+    if generated is not None and _find_meta(generated).exists():
         meta = _read_meta(generated)
+        bills += meta.get("bills") or ()
         variety = meta.get("variety") or {}
         corpus["generated"] = {
             "texts": meta.get("texts"),
@@ -129,8 +133,12 @@ def read_corpus(annotated: Path, generated: Path | None = None) -> dict[str, Any
     return corpus
 
 
+def _find_meta(path: Path) -> Path:
+    return path.with_name(f"{path.name.removesuffix('.jsonl')}.meta.json")
+
+
 def _read_meta(path: Path) -> dict[str, Any]:
-    path = path.with_name(f"{path.name.removesuffix('.jsonl')}.meta.json")
+    path = _find_meta(path)
     check_exists(path, "Account of the step")
     try:
         return dict(srsly.read_json(path))
@@ -781,7 +789,7 @@ def _tabulate_costs(report: dict[str, Any], names: Sequence[str]) -> Table | Non
         _make_row(
             "Prompt tokens, on this gold",
             _number,
-            [s.get("prompt_tokens") for s in systems],
+            [a.get("prompt_tokens") for a in answers],
         ),
     ]
     rows = _drop_empty(rows)

@@ -31,6 +31,33 @@ def test_report_says_the_verdict(report: Report, tmp_path: Path) -> None:
     assert "More texts would still help" in page
 
 
+def test_report_reckons_costs_and_records_the_run(
+    report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "training").mkdir()
+    (tmp_path / "project.yml").write_text("vars:\n  seed: 7\n", "utf8")
+    (tmp_path / "report.cfg").write_text(
+        '[costs]\npriced_as = "gpt-4o-mini"\nusd_per_hour = 1.0\n', "utf8"
+    )
+    bill = {"model": None, "answers": 10, "stored": 0, "cost": None}
+    bill.update(prompt_tokens=10_000, completion_tokens=1_000)
+    srsly.write_json("annotated.meta.json", {"texts": 948, "bills": [bill]})
+    student = report["comparison"]["student"]
+    source = Path("training") / "student" / "model-best"
+    report["comparison"]["systems"][student]["source"] = str(source)
+    srsly.write_json("training/student.meta.json", {"seconds": 36})
+    args = [*_write(tmp_path, report), "--corpus", "annotated"]
+    args += ["--config", "report.cfg", "--record", "training/run.json"]
+    result = CliRunner().invoke(app, args)
+    assert result.exit_code == 0, result.output
+    found = srsly.read_json("report/comparison.json")
+    assert found["costs"]["made"]["usd"] == pytest.approx(0.01 + 0.0021)
+    assert found["costs"]["break_even"]["texts"] > 0
+    assert found["run"]["project"]["vars"] == {"seed": 7}
+    assert srsly.read_json("training/run.json") == found["run"]
+
+
 @pytest.mark.parametrize(
     ("text", "args", "message"),
     [
