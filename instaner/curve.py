@@ -1,6 +1,7 @@
 """The learning curve: students trained on shares of the corpus, on the same gold."""
 
 import hashlib
+import io
 import json
 import math
 import shutil
@@ -263,7 +264,13 @@ def _train_share(
         write_docs(docs, folder / "train.spacy")
         values = {**overrides, "paths.train": str(folder / "train.spacy")}
         start = time.perf_counter()
-        train_student(config, folder / "student", overrides=values, gpu_id=gpu_id)
+        train_student(
+            config,
+            folder / "student",
+            overrides=values,
+            gpu_id=gpu_id,
+            log=io.StringIO(),
+        )
         seconds = time.perf_counter() - start
         nlp = load_pipeline(str(folder / "student" / "model-best"))
         spans = evaluate(nlp, gold)["spans"]

@@ -1,7 +1,8 @@
 """Training a student: spaCy's own loop, with the encoder found first."""
 
+import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from spacy import util
 from spacy.language import Language
@@ -26,6 +27,7 @@ def train(
     overrides: dict[str, Any] | None = None,
     gpu_id: int = -1,
     progress: bool = False,
+    log: IO[str] = sys.stdout,
 ) -> Language:
     """Train a student as `spacy train` does. Before that, its encoder is found (see
     encoders.find_encoder; where the config names none, it is the one of its language),
@@ -36,6 +38,7 @@ def train(
     overrides (Optional[Dict[str, Any]]): Config values by dotted name.
     gpu_id (int): GPU to train on, or -1 for the CPU.
     progress (bool): Show a progress bar, where the config's logger has one.
+    log (IO[str]): Where scores are printed while it trains.
     RETURNS (Language): The last student; the best one is in model-best.
     RAISES (InstaNERError): On a broken config, an empty corpus, or an encoder that
         cannot be found.
@@ -58,7 +61,7 @@ def train(
             raise InstaNERError(f"{config_path}: {reason}") from err
         except (ConfigValidationError, OSError, ValueError) as err:
             raise InstaNERError(f"{config_path}: {one_line(err)}") from err
-        nlp, _ = train_nlp(nlp, part, use_gpu=gpu_id)
+        nlp, _ = train_nlp(nlp, part, use_gpu=gpu_id, stdout=log)
     return nlp
 
 

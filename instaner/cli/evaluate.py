@@ -80,6 +80,7 @@ def evaluate_cli(
                 _write_json(output / "comparison.json", comparison)
         _print_comparison(comparison)
     if shares and output is not None:
+        msg.text(f"Training students on {curve} % of {train}:")
         _print_curve(
             make_curve(
                 student,
@@ -101,7 +102,7 @@ def evaluate_cli(
 
 
 def _print_point(point: dict[str, Any]) -> None:
-    msg.text(f"Learning curve: {point['share']} %, {point['texts']:,} texts")
+    msg.text(f"  {point['share']} %, {point['texts']:,} texts: done")
 
 
 def _print_curve(curve: dict[str, Any]) -> None:
