@@ -85,18 +85,20 @@ def decide(
             "No text has such an entity, and no system found one: there is nothing to "
             "compare.",
         )
-    bounds = f"{difference.low:+.3f} to {difference.high:+.3f}"
+    low, high = (f"{n:+.3f}".replace("-", "−") for n in difference[1:3])
+    bounds = f"{low} to {high}"
     if difference.low > -rules.margin:
         return Verdict(
             Decision.SWAP,
-            f"The difference in F1 is {bounds}: the student lacks less than the "
+            f"The difference in F1 is {bounds}: the student surely lacks less than the "
             f"{rules.margin:g} that it may.",
         )
     if difference.high < -rules.margin:
         return Verdict(
             Decision.KEEP,
-            f"The difference in F1 is {bounds}: the student lacks more than the "
-            f"{rules.margin:g} that it may.",
+            f"The difference in F1 is {bounds}: the student surely lacks more than the "
+            f"{rules.margin:g} that it may. More texts to train on, or a larger "
+            "encoder, may bring it nearer.",
         )
     more = _count_more(difference, rules, n_texts)
     advice = (

@@ -315,6 +315,7 @@ def _make_view(report: dict[str, Any]) -> dict[str, Any]:
     view = {
         "report": report,
         "reference": reference,
+        "priced_as": _get_priced_as(report),
         "lead": lead,
         "names": names,
         "colours": colours,
@@ -440,6 +441,8 @@ def _list_key_figures(
     ]
     if _is_number(usd[0]):
         note = f"{reference}: {_money(usd[1])}" if _is_number(usd[1]) else ""
+        if note and (model := _get_priced_as(report)):
+            note += f", priced as {model}"
         figures.append(("Cost of a million texts", _money(usd[0]), note))
     speed = student.get("speed") or {}
     latency = (teacher.get("answers") or {}).get("latency_p50")
@@ -723,6 +726,12 @@ def _tabulate_curve(curve: Mapping[str, Any]) -> Table | None:
 def _get_usd(report: Mapping[str, Any], name: str) -> Any:
     costs = (report.get("costs") or {}).get("systems") or {}
     return (costs.get(name) or {}).get("usd_per_million_texts")
+
+
+def _get_priced_as(report: Mapping[str, Any]) -> str:
+    """RETURNS (str): The model whose prices stand for the teacher's, or ""."""
+    settings = (report.get("costs") or {}).get("settings") or {}
+    return str(settings.get("priced_as") or "")
 
 
 def _get_speed(report: Mapping[str, Any], name: str) -> Any:
