@@ -13,7 +13,7 @@ test: $(VENV)/ready-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 $(VENV)/ready: requirements.txt setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -11,6 +11,11 @@ from pathlib import Path
 import pytest
 import spacy
 import srsly
+from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
+from spacy.scorer import Scorer
+from spacy.training import Example
+
+from instaner.corpus import read_gold
 
 from .conftest import ROOT
 
@@ -42,7 +47,8 @@ def _run(project: Path, *args: str) -> list[str]:
 
 
 def _get_vars(encoder: Path) -> list[str]:
-    return ["--vars.dev", "0.5", "--vars.encoder", str(encoder)]
+    values = {"dev": "0.5", "encoder": str(encoder), "curve": "50,100"}
+    return [word for name in values for word in (f"--vars.{name}", values[name])]
 
 
 def _cut(path: Path, count: int) -> None:
@@ -77,14 +83,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def first_run(project: Path, tiny_encoder: Path) -> list[str]:
-    return _run(
-        project, "all", "--vars.dev", "0.5", "--vars.encoder", str(tiny_encoder)
-    )
+    return _run(project, "all", *_get_vars(tiny_encoder))
 
 
 def test_everything_is_there_after_a_run(first_run: list[str], project: Path) -> None:
     steps = "generate annotate split debug train train-cnn evaluate-teacher evaluate"
-    assert first_run == [*steps.split(), "package", "swap"]
+    assert first_run == [*steps.split(), "curve", "report", "package", "swap"]
     for name in ("train", "dev", "test"):
         assert (project / f"corpus/{name}.spacy").is_file()
     for name in ("student", "student_cnn"):
@@ -97,12 +101,58 @@ def test_everything_is_there_after_a_run(first_run: list[str], project: Path) ->
         (project / "training/metrics/comparison.json").read_text("utf8")
     )
     assert list(comparison["systems"]) == ["teacher", "student", "student_cnn"]
-    for name, result in comparison["systems"].items():
-        own = json.loads((project / f"training/metrics/{name}.json").read_text("utf8"))
-        assert own == result
     assert comparison["systems"]["teacher"]["ents_f"] > 0.9
+    report = project / "training/report"
+    assert "Does the student replace the LLM?" in (report / "index.html").read_text(
+        "utf8"
+    )
+    assert (report / "report.md").is_file()
+    found = srsly.read_json(report / "comparison.json")
+    assert found["verdict"] == comparison["verdict"]
+    assert found["costs"]["systems"]["teacher"]["usd_per_million_texts"] > 0
+    assert [point["share"] for point in found["curve"]["points"]] == [50, 100]
+    assert found["run"] == srsly.read_json(project / "training/run.json")
     meta = json.loads((project / "corpus/annotated.meta.json").read_text("utf8"))
     assert meta["texts"] == BRIEFS * TEXTS
+
+
+def test_scores_are_found_again_by_other_ways(
+    first_run: list[str], project: Path
+) -> None:
+    comparison = srsly.read_json(project / "training/metrics/comparison.json")
+    nlp = spacy.blank("en")
+    for name, result in comparison["systems"].items():
+        spans = srsly.read_json(project / f"training/metrics/{name}.json")["spans"]
+        golds = list(read_gold(project / "corpus/test.spacy", nlp))
+        examples, wanted, given = [], [], []
+        for number, (gold, found) in enumerate(zip(golds, spans, strict=True)):
+            doc = nlp.make_doc(gold.text)
+            doc.ents = [doc.char_span(*span[:2], label=span[2]) for span in found]
+            examples.append(Example(doc, gold))
+            wanted += [(number, e.start_char, e.end_char, e.label_) for e in gold.ents]
+            given += [(number, *span) for span in found]
+        theirs = Scorer.score_spans(examples, "ents")
+        assert result["ents_f"] == pytest.approx(theirs["ents_f"])
+        tokens = [
+            (a.ent_type_, b.ent_type_)
+            for example in examples
+            for a, b in zip(example.predicted, example.reference, strict=True)
+        ]
+        assert result["token_acc"] == pytest.approx(
+            accuracy_score(*zip(*tokens, strict=True))
+        )
+        keys = sorted({*wanted, *given})
+        truth, answer = ([key in side for key in keys] for side in (wanted, given))
+        assert result["ents_f"] == pytest.approx(f1_score(truth, answer))
+        for label, scores in result["ents_per_type"].items():
+            of = [k for k, key in enumerate(keys) if key[3] == label]
+            p, r, f, _ = precision_recall_fscore_support(
+                [truth[k] for k in of],
+                [answer[k] for k in of],
+                average="binary",
+                zero_division=0,
+            )
+            assert (scores["p"], scores["r"], scores["f"]) == pytest.approx((p, r, f))
 
 
 def test_second_run_runs_nothing(
@@ -120,6 +170,10 @@ def test_variable_runs_what_depends_on_it(
     assert done == ["package"]
     (meta,) = project.glob("training/packages/*/en_cooking_ner/meta.json")
     assert json.loads(meta.read_text("utf8"))["description"] == "Other words"
+    card = (meta.parents[1] / "README.md").read_text("utf8")
+    assert card.startswith("---\n")
+    assert "model-index" in card
+    assert "Other words" in card
 
 
 def test_config_alone_swaps_too(first_run: list[str], project: Path) -> None:

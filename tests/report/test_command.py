@@ -1,10 +1,12 @@
 from pathlib import Path
 
 import pytest
+import spacy
 import srsly
 from typer.testing import CliRunner
 
 from instaner.cli import app
+from instaner.corpus import write_docs
 
 from .conftest import Report
 
@@ -77,3 +79,47 @@ def test_report_of_something_else(
     assert result.exit_code == 1
     assert message in result.output
     assert not (tmp_path / "report").exists()
+
+
+def _write_gold(folder: Path, text: str, *ents: tuple[str, str]) -> None:
+    """A gold text, what one system found there, and that another found nothing."""
+    nlp = spacy.blank("en")
+    doc, other = nlp(text), nlp(text)
+    starts = [text.index(surface) for surface, _ in ents]
+    doc.ents = [
+        doc.char_span(start, start + len(surface), label=label)
+        for start, (surface, label) in zip(starts, ents, strict=True)
+    ]
+    other.ents = []
+    for name, found in (("gold", doc), ("a", doc), ("b", other)):
+        write_docs([found], folder / f"{name}.spacy")
+
+
+@pytest.mark.parametrize(
+    ("text", "ents"),
+    [
+        ("Nothing here.", []),
+        ("A wok.", [("wok", "TOOL")]),
+        ("Eine Pfanne, bitte.", [("Pfanne", "GERÄT")]),
+        ("鍋 が好き", [("鍋", "道具")]),
+        ("<script>alert(1)</script> wok", [("wok", "<b>TOOL</b>")]),
+        ("a\u0301 🍳 \u202e wok\r\n", [("🍳", 'T"O&O`L|')]),
+    ],
+)
+def test_any_gold_makes_a_page(
+    tmp_path: Path, text: str, ents: list[tuple[str, str]]
+) -> None:
+    _write_gold(tmp_path, text, *ents)
+    systems = [str(tmp_path / f"{name}.spacy") for name in "ab"]
+    gold = ["--gold", str(tmp_path / "gold.spacy"), "--output", str(tmp_path / "m")]
+    result = CliRunner().invoke(app, ["evaluate", *systems, *gold])
+    assert result.exit_code == 0, result.output
+    comparison = str(tmp_path / "m" / "comparison.json")
+    result = CliRunner().invoke(app, ["report", comparison, str(tmp_path / "r")])
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "r" / "index.html").read_text("utf8")
+    assert "<script" not in page
+    for bad in ("None", "nan", "<b>TOOL"):
+        assert bad not in page
+    markdown = (tmp_path / "r" / "report.md").read_text("utf8")
+    assert "<b>" not in markdown
