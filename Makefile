@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+SLOWEST = tests/test_new.py tests/test_workflow.py
 
 .PHONY: run test
 
@@ -13,7 +14,8 @@ test: $(VENV)/ready-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile \
+		--no-loadscope-reorder $(SLOWEST) tests
 
 $(VENV)/ready: requirements.txt setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)

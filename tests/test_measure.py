@@ -63,8 +63,8 @@ def test_speed_is_measured(speed: dict[str, Any]) -> None:
 
 
 def test_memory_is_that_of_the_pipeline_alone(speed: dict[str, Any]) -> None:
-    # A gigabyte is held by this process, and codecarbon imports pandas.
-    assert 20e6 < speed["peak_memory"] < 500e6
+    # A gigabyte and a half is held by this process.
+    assert 20e6 < speed["peak_memory"] < 1e9
 
 
 def test_energy_is_told_with_its_method(speed: dict[str, Any]) -> None:
