@@ -199,6 +199,8 @@ def _read_docs_gold(path: Path) -> Iterator[GoldText]:
 
 
 def _read_rows(path: Path) -> Iterator[GoldText]:
+    # `instaner generate` says beside its texts how they came about.
+    silver = path.with_suffix(".meta.json").exists()
     for number, row in read_jsonl(path):
         spans = sorted(_get_spans(row, row.get("spans"), path, number))
         for one, other in pairwise(spans):
@@ -207,7 +209,7 @@ def _read_rows(path: Path) -> Iterator[GoldText]:
                     f"{path}, line {number}: the spans {one[0]}:{one[1]} and "
                     f"{other[0]}:{other[1]} overlap. Keep one of them."
                 )
-        yield GoldText(row["text"], spans, [], False)
+        yield GoldText(row["text"], spans, [], silver)
 
 
 def read_bare(path: Path) -> Iterator[str]:

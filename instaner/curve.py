@@ -187,7 +187,7 @@ def fit_curve(
     slope, intercept = np.polyfit(x, np.log(1 - scores[usable]), 1)
     if slope >= 0:
         return None, "The scores do not rise with the number of texts."
-    drawn = get_prf(bootstrap.resample(counts[:, usable], np.zeros((2, 4))))[..., 2]
+    drawn = get_prf(bootstrap.resample(counts[:, usable], np.zeros((2, 1, 4))))[..., 2]
     whole = ((drawn > 0) & (drawn < 1)).all(axis=1)
     interval = None
     if whole.mean() >= _MIN_RESAMPLES:

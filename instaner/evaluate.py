@@ -19,7 +19,7 @@ from .llm.chat import Chat
 from .llm.cost import BYTES_PER_TOKEN
 from .llm.replay import Replay
 from .llm.store import Reason, Response
-from .pipeline import get_llms
+from .pipeline import get_llms, hide_login, one_line
 from .scores import (
     GoldText,
     count,
@@ -34,7 +34,6 @@ from .tasks.grounding import load_readings
 from .verdict import Rules, decide
 from .vote import Offsets
 
-_WARM_UP = 16  # texts
 _DIFFERENCES = 20  # texts to show on which systems differ
 
 
@@ -55,11 +54,14 @@ def evaluate(nlp: Language, gold: Path) -> dict[str, Any]:
     golds = read_gold_texts(gold)
     texts = [gold.text for gold in golds]
     llms = get_llms(nlp)
-    if not llms:
-        list(nlp.pipe(texts[:_WARM_UP]))
     before = _get_usage(nlp)
     start = time.perf_counter()
-    docs = list(nlp.pipe(texts))
+    try:
+        docs = list(nlp.pipe(texts))
+    except InstaNERError:
+        raise
+    except Exception as err:  # whatever a pipeline raises
+        raise InstaNERError(f"{gold} cannot be read by it: {one_line(err)}") from err
     seconds = time.perf_counter() - start
     used = _get_usage(nlp) - before
     recorded = used["stored"] or any(isinstance(p._model, Replay) for _, p in llms)
@@ -173,6 +175,7 @@ def compare(
     *,
     rules: Rules | None = None,
     reference: str | None = None,
+    silver: bool = False,
 ) -> dict[str, Any]:
     """Put the results of several systems on the same gold beside each other, with
     intervals, and reach a verdict on each student.
@@ -182,6 +185,7 @@ def compare(
     rules (Optional[Rules]): How a verdict is reached.
     reference (Optional[str]): The system that students are to replace. None: the first
         with answers of an LLM, or else the first.
+    silver (bool): Whether a teacher labelled the gold, where it does not say so itself.
     RETURNS (Dict[str, Any]): gold, labels, support (by label), reference, student (the
         best one), rules, systems (results with interval: p, r and f, overall and by
         label), paired (difference, interval, p_value and deviation, of each student
@@ -194,7 +198,7 @@ def compare(
     rules = rules or Rules()
     spans = {name: result["spans"] for name, result in results.items()}
     labels = _get_labels(golds, *spans.values())
-    silver = any(text.silver for text in golds)
+    silver = silver or any(text.silver for text in golds)
     matches = {name: match_texts(golds, found) for name, found in spans.items()}
     by_label = np.stack([count(matches[name], labels) for name in results], axis=1)
     counts = np.concatenate([by_label.sum(axis=2, keepdims=True), by_label], axis=2)
@@ -231,10 +235,7 @@ def compare(
     theirs = counts[:, names.index(reference)]
     for name in students:
         ours = counts[:, names.index(name)]
-        differences = [
-            bootstrap.compare(theirs[:, row], ours[:, row])
-            for row in range(len(labels) + 1)
-        ]
+        differences = bootstrap.compare(theirs, ours)
         verdicts = [
             decide(found, rules, n_texts=len(golds), silver=silver)._asdict()
             for found in differences
@@ -368,7 +369,7 @@ def _describe_answers(
     latency = np.quantile(seconds, [0.5, 0.95]).tolist() if seconds else [None, None]
     return {
         "model": " + ".join(chat.name for chat in chats) or None,
-        "base_url": chats[0].settings.find_url() if chats else None,
+        "base_url": hide_login(chats[0].settings.find_url()) if chats else None,
         "prompt_tokens": used["prompt_tokens"] if counted else round(prompts),
         "completion_tokens": (
             used["completion_tokens"] if counted else round(completions)

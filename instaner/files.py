@@ -116,6 +116,8 @@ def write_whole(path: Path, *, holds: Iterable[str] | None = None) -> Iterator[P
         a file, or another run is writing to it.
     """
     path = path.resolve()
+    if holds is not None and path.is_file():
+        raise InstaNERError(f"{path} is a file. Give a folder as output.")
     if path.is_dir():
         patterns = tuple(holds or ())
         for entry in path.iterdir():

@@ -87,14 +87,11 @@ class Bootstrap:
         """Sum counts over drawn texts.
 
         counts (np.ndarray): Of shape (texts, …, 4).
-        more (np.ndarray): Two more texts, of shape (2, …, 4) or (2, 4).
+        more (np.ndarray): Two more texts, of a shape that can be spread to (2, …, 4).
         RETURNS (np.ndarray): Of shape (resamples, …, 4).
         """
         shape = counts.shape[1:]
-        more = np.broadcast_to(
-            more.reshape(2, *(1,) * (len(shape) - more.ndim + 1), *more.shape[1:]),
-            (2, *shape),
-        )
+        more = np.broadcast_to(more, (2, *shape))
         rows = np.concatenate([counts, more]).reshape(self.n_texts + 2, -1)
         sums = [weights.astype(float) @ rows for weights in self._draw()]
         return np.concatenate(sums).reshape(-1, *shape)
@@ -106,33 +103,37 @@ class Bootstrap:
         RETURNS (np.ndarray): Lower and upper ends, of shape (2, …, 3); nan where a
             score is not defined.
         """
-        drawn = get_prf(self.resample(counts, np.stack([_RIGHT, _WRONG])))
+        more = np.stack([_RIGHT, _WRONG])
+        more = more.reshape(2, *(1,) * (counts.ndim - 2), 4)
+        drawn = get_prf(self.resample(counts, more))
         undefined = np.isnan(get_prf(counts.sum(axis=0)))
         drawn[:, undefined] = 0
         ends = np.nanquantile(drawn, self.ends, axis=0)
         ends[:, undefined] = np.nan
         return ends
 
-    def compare(self, reference: np.ndarray, student: np.ndarray) -> Difference | None:
-        """Get the difference of two systems' F1 on the same texts.
+    def compare(
+        self, reference: np.ndarray, student: np.ndarray
+    ) -> list[Difference | None]:
+        """Get the differences of two systems' F1 on the same texts, by label.
 
-        reference (np.ndarray): Counts, of shape (texts, 4).
-        student (np.ndarray): Counts, of shape (texts, 4).
-        RETURNS (Optional[Difference]): The difference, or None if one has no F1.
+        reference (np.ndarray): Counts, of shape (texts, labels, 4).
+        student (np.ndarray): Counts, of shape (texts, labels, 4).
+        RETURNS (List[Optional[Difference]]): The difference for each label, or None
+            where one of them has no F1.
         """
         both = np.stack([reference, student], axis=1)
-        f = get_prf(both.sum(axis=0))[:, 2]
-        if np.isnan(f).any():
-            return None
-        more = np.stack([[_RIGHT, _MISSED], [_MISSED, _RIGHT]])
+        f = get_prf(both.sum(axis=0))[..., 2]
+        more = np.array([[_RIGHT, _MISSED], [_MISSED, _RIGHT]])[:, :, None]
         drawn = np.nan_to_num(get_prf(self.resample(both, more))[..., 2])
-        differences = drawn[:, 1] - drawn[:, 0]
-        low, high = np.quantile(differences, self.ends)
-        least = min((differences <= 0).sum(), (differences >= 0).sum())
-        return Difference(
-            float(f[1] - f[0]),
-            float(low),
-            float(high),
-            float(min(1, 2 * (least + 1) / (self.resamples + 1))),
-            float(differences.std()),
-        )
+        drawn = drawn[:, 1] - drawn[:, 0]
+        lows, highs = np.quantile(drawn, self.ends, axis=0)
+        least = np.minimum((drawn <= 0).sum(axis=0), (drawn >= 0).sum(axis=0))
+        p_values = np.minimum(1, 2 * (least + 1) / (self.resamples + 1))
+        return [
+            None if np.isnan(difference) else Difference(*map(float, values))
+            for difference, *rest in zip(
+                f[1] - f[0], lows, highs, p_values, drawn.std(axis=0), strict=True
+            )
+            for values in [(difference, *rest)]
+        ]

@@ -260,9 +260,14 @@ def _find(source: str) -> Path:
     return path
 
 
+def hide_login(text: str) -> str:
+    """RETURNS (str): A text without the names and passwords in its addresses."""
+    return re.sub(r"//[^/@\s]*@", "//", text)
+
+
 def one_line(err: BaseException) -> str:
     """RETURNS (str): Another library's message in one line, cut where it is long, and
     without the passwords of addresses.
     """
-    line = re.sub(r"//[^/@\s]*@", "//", " ".join(str(err).split()))
+    line = hide_login(" ".join(str(err).split()))
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} …"

@@ -34,4 +34,9 @@ def read_section(
         reason = f"{first['msg']}, found {first['input']!r}"
         if first["type"] == "extra_forbidden":
             reason = f"there is no such setting, only {', '.join(kind.model_fields)}"
-        raise InstaNERError(f"{path or name}: [{name}] {where}: {reason}.") from err
+        of = (
+            f"--{where}"
+            if values.get(where) is not None
+            else f"{path}: [{name}] {where}"
+        )
+        raise InstaNERError(f"{of}: {reason}.") from err

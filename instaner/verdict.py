@@ -82,8 +82,8 @@ def decide(
     if difference is None:
         return Verdict(
             Decision.UNDECIDED,
-            "No text has such an entity, and no system found one: there is nothing to "
-            "compare.",
+            "The gold has no such entity, so there is nothing to compare: give texts "
+            "that have some.",
         )
     low, high = (f"{n:+.3f}".replace("-", "−") for n in difference[1:3])
     bounds = f"{low} to {high}"

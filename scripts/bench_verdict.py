@@ -78,7 +78,7 @@ def draw(n: int, settings: dict[str, Any], runs: int) -> Iterator[Difference]:
     random = np.random.default_rng(2)
     for seed in range(runs):
         counts = simulate(random, n, **settings)
-        found = Bootstrap(n, seed=seed).compare(counts[:, 0], counts[:, 1])
+        (found,) = Bootstrap(n, seed=seed).compare(counts[:, :1], counts[:, 1:])
         if found is not None:
             yield found
 

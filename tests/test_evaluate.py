@@ -355,6 +355,14 @@ def test_silver_gold_decides_nothing(
     )
 
 
+def test_generated_texts_are_silver(write_rows: WriteRows) -> None:
+    gold = write_rows({"text": _TEXT, "spans": _SPANS}, name="texts.jsonl")
+    result = evaluate(_make_rules(wok="EQUIPMENT"), gold)
+    assert not compare({"a": result}, gold)["gold"]["silver"]
+    gold.with_name("texts.meta.json").write_text("{}", "utf8")
+    assert compare({"a": result}, gold)["gold"]["silver"]
+
+
 def test_one_system_has_no_verdict(gold: Path) -> None:
     found = compare({"a": evaluate(_make_rules(wok="A"), gold)}, gold)
     assert (found["student"], found["verdict"], found["differences"]) == (None, {}, [])

@@ -1,3 +1,5 @@
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,11 @@ from ._util import (
     msg,
     one_line_errors,
     setup_gpu,
+    show_progress,
 )
+
+_KEYS = {"bytes", "ents_per_type", "error_examples", "words_per_second"}
+_TAKEN = ("comparison", "curve")  # by other files of --output
 
 
 @one_line_errors
@@ -37,6 +43,7 @@ def evaluate_cli(
     reference: str | None = Opt(
         None, help="System to replace  [default: the first with an LLM, or the first]"
     ),
+    silver: bool = Opt(False, "--silver", help="Say that a teacher labelled the gold"),
     config: Path | None = Opt(
         None, help="Config whose section [verdict] has the rules of the verdict"
     ),
@@ -65,19 +72,31 @@ def evaluate_cli(
         raise InstaNERError("--curve needs --output, a folder for curve.json.")
     if not systems and not shares:
         raise InstaNERError("There is no system to evaluate. Give one, or --curve.")
+    if output is not None and output.is_file():
+        raise InstaNERError(f"{output} is a file. Give a folder as output.")
     import_code(code)
     setup_gpu(gpu_id)
     check_exists(gold, "Gold")
+    for path, what in ((student, "Config"), (train, "Corpus"), (dev, "Corpus")):
+        if shares:
+            check_exists(path, what)
     if systems:
-        results = _evaluate_all(
-            systems, gold, llm=llm, speed=speed, gpu_id=gpu_id, code=code
+        results = dict(
+            _evaluate_all(
+                systems,
+                gold,
+                output=output,
+                llm=llm,
+                speed=speed,
+                gpu_id=gpu_id,
+                code=code,
+            )
         )
-        comparison = compare(results, gold, rules=rules, reference=reference)
-        if output is not None:
-            for name, result in results.items():
-                _write_json(output / f"{name}.json", result)
-            if len(results) > 1:
-                _write_json(output / "comparison.json", comparison)
+        comparison = compare(
+            results, gold, rules=rules, reference=reference, silver=silver
+        )
+        if output is not None and len(results) > 1:
+            _write_json(output / "comparison.json", comparison)
         _print_comparison(comparison)
     if shares and output is not None:
         msg.text(f"Training students on {curve} % of {train}:")
@@ -123,24 +142,32 @@ def _evaluate_all(
     systems: list[str],
     gold: Path,
     *,
+    output: Path | None,
     llm: str | None,
     speed: bool,
     gpu_id: int,
     code: Path | None,
-) -> dict[str, dict[str, Any]]:
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """YIELDS (Tuple[str, Dict[str, Any]]): Name and result of each system, written."""
     sources = dict(_split_name(system) for system in systems)
     if len(sources) < len(systems):
         raise InstaNERError("Two systems have the same name. Name them: NAME=SYSTEM.")
-    results = {}
     for name, source in sources.items():
-        result = results[name] = _evaluate(source, gold, llm=llm)
+        if show_progress():
+            msg.text(f"Evaluating {name}: {source}")
+        result = _evaluate(source, gold, llm=llm)
         has_run = not source.endswith((".json", ".spacy"))
         if speed and has_run and "answers" not in result:
-            result["speed"] = measure(
-                source, list(read_bare(gold)), code=code, gpu_id=gpu_id
-            )
-            result["words_per_second"] = result["speed"]["words_per_second"]
-    return results
+            try:
+                result["speed"] = measure(
+                    source, list(read_bare(gold)), code=code, gpu_id=gpu_id
+                )
+                result["words_per_second"] = result["speed"]["words_per_second"]
+            except InstaNERError as err:  # the scores stand without it
+                msg.warn(str(err))
+        if output is not None:
+            _write_json(output / f"{name}.json", result)
+        yield name, result
 
 
 def _evaluate(source: str, gold: Path, *, llm: str | None) -> dict[str, Any]:
@@ -166,11 +193,17 @@ def _read_result(path: Path, gold: Path, sha256: str) -> dict[str, Any]:
     try:
         result = dict(srsly.read_json(path))
         scored = result["gold"]["sha256"]
-        result["spans"] = [[tuple(s) for s in spans] for spans in result["spans"]]
-    except (KeyError, TypeError, ValueError) as err:
+        result["spans"] = [
+            [(int(start), int(end), str(label)) for start, end, label in spans]
+            for spans in result["spans"]
+        ]
+        complete = len(result["spans"]) == result["texts"] and _KEYS <= result.keys()
+    except (KeyError, TypeError, ValueError):
+        complete = False
+    if not complete:
         raise InstaNERError(
             f"{path} is no result of an evaluation of one system. Evaluate it anew."
-        ) from err
+        )
     if scored != sha256:
         raise InstaNERError(
             f"{path} was scored on {result['gold']['path']} as it was then, not on "
@@ -182,7 +215,12 @@ def _read_result(path: Path, gold: Path, sha256: str) -> dict[str, Any]:
 def _split_name(system: str) -> tuple[str, str]:
     name, equals, source = system.partition("=")
     if not equals or Path(system).exists():
-        return Path(system).stem, system
+        name, source = Path(system).stem, system
+    if not re.fullmatch(r"\w[\w.-]*", name) or name in _TAKEN:
+        raise InstaNERError(
+            f'A system cannot be called "{name}". Use letters, digits, "-", "_" and '
+            f'".", and not {" or ".join(_TAKEN)}: NAME=SYSTEM.'
+        )
     return name, source
 
 

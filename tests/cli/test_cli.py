@@ -260,8 +260,9 @@ def test_code_that_fails(run: Run) -> None:
 
 
 def test_result_of_other_gold(run: Run) -> None:
-    result = {"gold": {"path": "g", "sha256": "0"}, "spans": []}
-    srsly.write_json("old.json", result)
+    _write_predictions("g.spacy", ["wok"])
+    args = ("evaluate", "old=g.spacy", "--gold", "g.spacy", "--output", ".")
+    assert run(*args).exit_code == 0
     args = ("evaluate", "old.json", "--gold", "assets/gold.jsonl")
     _check_one_line(run(*args), "Evaluate that system anew")
 
@@ -296,6 +297,55 @@ def test_anybodys_predictions_are_compared(run: Run) -> None:
     result = run(*args, "--margin", "0.9")
     assert "b in the place of a:" in result.stdout
     assert "keep the LLM" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("spans", []), ("spans", [[[1, 2]]]), ("spans", 3), ("error_examples", None)],
+)
+def test_result_that_is_none(key: str, value: Any, run: Run) -> None:
+    _write_predictions("g.spacy", ["wok"])
+    run("evaluate", "a=g.spacy", "--gold", "g.spacy", "--output", ".")
+    result = srsly.read_json("a.json")
+    result[key] = value
+    if value is None:
+        del result[key]
+    srsly.write_json("a.json", result)
+    args = ("evaluate", "a.json", "--gold", "g.spacy")
+    _check_one_line(run(*args), "a.json is no result of an evaluation")
+
+
+@pytest.mark.parametrize("name", ["../evil", "comparison", "curve", ""])
+def test_name_of_a_system_is_that_of_its_file(name: str, run: Run) -> None:
+    _write_predictions("g.spacy", ["wok"])
+    args = ("evaluate", f"{name}=g.spacy", "--gold", "g.spacy", "--output", "out")
+    _check_one_line(run(*args), f'cannot be called "{name}"')
+    assert not Path("out").exists()
+
+
+def test_output_that_is_a_file(run: Run) -> None:
+    args = ("evaluate", "nowhere", "--gold", "assets/gold.jsonl")
+    output = ("--output", "texts.jsonl")
+    _check_one_line(run(*args, *output), "texts.jsonl is a file")
+
+
+def test_margin_that_is_none_is_named(run: Run) -> None:
+    args = ("evaluate", "x", "--gold", "assets/gold.jsonl", "--margin", "5")
+    _check_one_line(run(*args), "--margin: Input should be less than 1, found 5")
+
+
+def test_teachers_labels_decide_nothing(run: Run) -> None:
+    _write_predictions("gold.spacy", ["wok"])
+    args = ("evaluate", "a=gold.spacy", "b=gold.spacy", "--gold", "gold.spacy")
+    assert "Silver" not in run(*args).stdout
+    assert "Silver" in run(*args, "--silver").stdout
+
+
+def test_text_that_a_pipeline_cannot_read(run: Run) -> None:
+    spacy.blank("en").to_disk("model")
+    text = "a" * 1_000_001
+    srsly.write_jsonl("gold.jsonl", [{"text": text, "spans": []}])
+    _check_one_line(run("evaluate", "model", "--gold", "gold.jsonl"), "E088")
 
 
 def test_curve_needs_a_place(run: Run) -> None:
