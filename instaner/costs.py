@@ -71,6 +71,8 @@ class CostSettings(BaseModel, extra="forbid", frozen=True):
     texts_per_day (int): Volume at which days to the break-even are counted.
     usd_per_hour (float): US dollars for an hour of the student's machine. The default
         is about what a large cloud asks for two cores and 8 GB, on demand.
+    usd_per_gpu_hour (Optional[float]): The same of one with a GPU, for a student that
+        was measured on one. None: not known.
     priced_as (str): Name of a model whose price and footprint the teacher's tokens are
         reckoned with, e.g. where its answers are recorded. "": the model's own.
     kg_co2e_per_kwh (float): Greenhouse gases of electricity here. The default is the
@@ -79,6 +81,7 @@ class CostSettings(BaseModel, extra="forbid", frozen=True):
 
     texts_per_day: int = Field(default=10_000, gt=0)
     usd_per_hour: float = Field(default=0.1, ge=0, allow_inf_nan=False)
+    usd_per_gpu_hour: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     priced_as: str = ""
     kg_co2e_per_kwh: float = Field(default=0.45829, ge=0, allow_inf_nan=False)
 
@@ -175,13 +178,17 @@ def _cost_student(result: Mapping[str, Any], settings: CostSettings) -> dict[str
         why = "not measured: there is no pipeline to run"
         return _make_entry(usd_basis=why, energy_basis=why)
     words = result["words"] / result["texts"]
+    is_gpu = speed.get("device") == "gpu"
+    price = settings.usd_per_gpu_hour if is_gpu else settings.usd_per_hour
     cores = f" on {speed['cores']} cores" if speed.get("cores") else ""
-    usd = words * _MILLION / words_per_second / _HOUR * settings.usd_per_hour
-    basis = (
-        f"{words:,.1f} words in a text, {words_per_second:,.0f} words a second{cores}, "
-        f"at {settings.usd_per_hour:g} US dollars an hour of a machine that is busy "
-        "all the time"
-    )
+    cores += " and a GPU" * is_gpu
+    basis = f"{words:,.1f} words in a text, {words_per_second:,.0f} a second{cores}"
+    usd = None
+    if price is None:
+        basis = "not known: set usd_per_gpu_hour in [costs]"
+    else:
+        usd = words * _MILLION / words_per_second / _HOUR * price
+        basis += f", at {price:g} US dollars an hour of a machine that is always busy"
     weight = speed.get("kwh_per_million_words")
     if weight is None:
         why = speed.get("energy_method") or "not measured"
@@ -275,8 +282,9 @@ def _sum_up(
     return {
         "usd": corpus + training,
         "corpus_usd": corpus,
-        "basis": f"{corpus:,.4f} US dollars for the corpus{as_if}, {training:,.4f} for "
-        f"{training_seconds:,.0f} seconds of training",
+        "basis": f"{corpus:,.4f} US dollars for "
+        f"{sum(bill.get('answers') or 0 for bill in bills):,} answers{as_if}, "
+        f"{training:,.4f} for {training_seconds:,.0f} seconds of training",
     }
 
 

@@ -40,26 +40,31 @@ _STEP_SETTINGS = (
 # What a key is called, and what keys look like. The name of a variable that holds one,
 # as in `key_variable`, is none.
 _NAME = (
-    r"(?<![A-Za-z])(?:api|auth|access)?[_-]?"
-    r"(?:key|token|secret|password|passwd|authorization)"
+    r"(?:(?<![A-Za-z])(?:api|auth|access)?[_-]?(?:keys?|token|authorization)"
+    r"|(?:secret|password|passwd|credential)s?)"
 )
 _SECRET_NAME = re.compile(rf"(?i){_NAME}$")
+_QUOTED = r"\"(?P<{0}>[^\"\n]{{4,}})\"|'(?P<{1}>[^'\n]{{4,}})'"
 _SECRETS = (
-    # A line of a config or of YAML; an option; in JSON, or in the midst of anything.
+    # A line of a config or of YAML, or a pair in JSON; an option; an address.
     re.compile(
-        rf"(?im)^\s*[\w.-]*{_NAME}[\"']?\s*[:=]\s*[\"']?(?!\$\{{)"
-        r"(?P<secret>[^\s\"']{8,})[\"']?,?\s*$"
-    ),
-    re.compile(rf"(?i)--[\w.-]*{_NAME}[\s=]+[\"']?(?P<secret>[^\s\"']{{8,}})"),
-    re.compile(
-        rf"(?i){_NAME}[\"']?\s*[:=]\s*[\"']?(?P<secret>(?=[^\s\"']*\d)[^\s\"',{{}}]{{12,}})"
+        rf"(?i){_NAME}[\"']?\s*[:=]\s*\[?(?:{_QUOTED.format('secret', 'other')})"
     ),
     re.compile(
-        r"\b(?P<secret>sk-[\w-]{8,}|AIza[\w-]{30,}|"
+        rf"(?im)^\s*[\w.-]*{_NAME}[\"']?\s*[:=]\s*(?![\"'\[{{]|\$\{{|null\b|true\b|false\b)"
+        r"(?P<secret>[^\s\"',]{4,}(?:[ \t]+[^\s#\"',]+)*)"
+    ),
+    re.compile(rf"(?i)--[\w.-]*{_NAME}[\s=]+[\"']?(?P<secret>[^\s\"']{{4,}})"),
+    re.compile(
+        rf"(?i){_NAME}[\"']?\s*[:=]\s*(?P<secret>(?=[^\s\"']*\d)[^\s\"',{{}}]{{12,}})"
+    ),
+    re.compile(rf"(?i)[?&]{_NAME}=(?P<secret>[^&\s\"'#]+)"),
+    re.compile(
+        r"\b(?P<secret>sk-[\w-]{8,}|AIza[\w-]{30,}|AKIA[0-9A-Z]{12,}|"
         r"(?:pk|rk|hf|gsk|xai|ghp|github_pat)[-_](?=[\w-]*\d)[\w-]{16,})"
     ),
-    re.compile(r"(?i)\bbearer\s+(?P<secret>[\w.~+/-]{8,}=*)"),
-    re.compile(r"://[^/\s:@]*:(?P<secret>[^/\s@]+)@"),
+    re.compile(r"(?i)\b(?:bearer|basic)\s+(?P<secret>[\w.~+/-]{8,}=*)"),
+    re.compile(r"://(?P<secret>[^/\s@]+)@"),
 )
 _HIDDEN = "[hidden]"
 
@@ -142,11 +147,20 @@ def read_record(path: Path) -> Record:
     """
     record = _read_json(path)
     groups = ("project", "steps", "configs", "inputs", "hashes", "versions", "scores")
+    nested = [
+        *(record.get(group, {}) for group in groups),
+        *(part for group in ("steps", "scores") for part in _get_parts(record, group)),
+    ]
     if not isinstance(record.get("created"), str) or not all(
-        isinstance(record.get(group, {}), dict) for group in groups
+        isinstance(part, dict) for part in nested
     ):
         raise InstaNERError(f"{path} is no record of a run. Write it anew.")
     return record
+
+
+def _get_parts(record: Record, group: str) -> list[Any]:
+    parts = record.get(group)
+    return list(parts.values()) if isinstance(parts, dict) else []
 
 
 def find_record(root: Path, name: str) -> Record:
@@ -413,7 +427,7 @@ def _hide(value: Any, secrets: set[str], *, is_secret: bool = False) -> Any:
             for key, item in value.items()
         }
     if isinstance(value, (list, tuple)):
-        return [_hide(item, secrets) for item in value]
+        return [_hide(item, secrets, is_secret=is_secret) for item in value]
     if not isinstance(value, str):
         return value
     if is_secret and value:
@@ -426,7 +440,8 @@ def _hide(value: Any, secrets: set[str], *, is_secret: bool = False) -> Any:
 
 
 def _hide_match(match: "re.Match[str]") -> str:
-    start, end = (place - match.start() for place in match.span("secret"))
+    group = "secret" if match["secret"] is not None else "other"
+    start, end = (place - match.start() for place in match.span(group))
     return match[0][:start] + _HIDDEN + match[0][end:]
 
 

@@ -1,9 +1,10 @@
 """Whether a student can take the LLM's place, as far as the gold can say."""
 
 import math
+from collections.abc import Mapping
 from enum import Enum
 from statistics import NormalDist
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, Field
 
@@ -37,14 +38,6 @@ class Decision(str, Enum):
     SWAP = "swap"  # the student is not worse by more than the margin
     KEEP = "keep"  # it is: keep the LLM
     UNDECIDED = "undecided"
-
-
-# In words, for a person.
-DECISIONS = {
-    Decision.SWAP: "swap",
-    Decision.KEEP: "keep the LLM",
-    Decision.UNDECIDED: "not enough gold",
-}
 
 
 class Verdict(NamedTuple):
@@ -112,6 +105,22 @@ def decide(
         f"the {rules.margin:g} that it may. {advice}",
         more,
     )
+
+
+def describe(decision: Decision, rival: str) -> str:
+    """RETURNS (str): A decision in words, with what the student is to replace."""
+    return {
+        Decision.SWAP: "swap",
+        Decision.KEEP: f"keep {rival}",
+        Decision.UNDECIDED: "not enough gold",
+    }[decision]
+
+
+def name_rival(comparison: Mapping[str, Any]) -> str:
+    """RETURNS (str): What a student is to replace, in words: not all is an LLM."""
+    name = comparison.get("reference")
+    system = comparison["systems"].get(name) or {}
+    return "the LLM" if "answers" in system else str(name)
 
 
 def _count_more(difference: Difference, rules: Rules, n_texts: int) -> int | None:

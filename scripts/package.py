@@ -43,7 +43,7 @@ def main(
         kept = meta.get("performance") or {}
         kept = {key: kept[key] for key in kept if not key.startswith("ents_")}
         meta["performance"] = {**kept, **make_performance(scores)}
-    run = None if record is None or not record.exists() else read_record(record)
+    run = None if record is None else read_record(record)
     with (
         tempfile.TemporaryDirectory() as folder,
         write_whole(output, holds=[f"*_{name}-*"]) as part,
@@ -73,8 +73,9 @@ def main(
 
 
 def _read_scores(path: Path | None, student: str) -> dict[str, Any]:
-    if path is None or not path.exists():
+    if path is None:
         return {}
+    check_exists(path, "Comparison")
     try:
         comparison = dict(srsly.read_json(path))
         systems = list(comparison["systems"])

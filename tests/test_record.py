@@ -190,6 +190,27 @@ def test_record_never_has_a_key(
     assert "[hidden]" in dumped
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        'authorization = "Basic WORD"',
+        'api_key = "WORD with spaces"',
+        'key = "WORD"  # mine',
+        "token: WORD",
+        'url = "https://WORD@host/v1"',
+        'url = "https://host/v1?key=WORD"',
+        'dbpassword: "WORD"',
+        '{"api_keys": ["WORD"]}',
+        "header = Authorization: Basic WORD",
+    ],
+)
+def test_key_of_any_form_is_hidden(line: str, project: Path) -> None:
+    (project / "configs/teacher.cfg").write_text(
+        line.replace("WORD", "hushhush"), "utf8"
+    )
+    assert "hushhush" not in json.dumps(make_record(project))
+
+
 def test_what_is_no_key_is_not_hidden(project: Path) -> None:
     text = """
 key_variable = "OPENAI_API_KEY"

@@ -13,7 +13,7 @@ from ..files import check_exists, hash_file, write_whole
 from ..measure import measure
 from ..pipeline import get_llm_names, load_pipeline, load_teacher, read_config
 from ..settings import read_section
-from ..verdict import DECISIONS, Decision, Rules
+from ..verdict import Decision, Rules, describe, name_rival
 from ._util import (
     CODE_HELP,
     Arg,
@@ -310,7 +310,13 @@ def _print_verdict(name: str, comparison: dict[str, Any]) -> None:
         more = (
             f", {verdict['more_texts']:,} more texts" if verdict["more_texts"] else ""
         )
-        rows.append((key, *cells, DECISIONS[Decision(verdict["decision"])] + more))
+        rows.append(
+            (
+                key,
+                *cells,
+                describe(Decision(verdict["decision"]), name_rival(comparison)) + more,
+            )
+        )
     share = comparison["rules"]["confidence"]
     msg.text(f"{name} in the place of {comparison['reference']}:")
     msg.table(

@@ -41,22 +41,25 @@ def report_cli(
     settings = read_section(CostSettings, "costs", config)
     found = _read(comparison, "Comparison")
     made = None if corpus is None else read_corpus(corpus, generated)
+    drawn = None if curve is None else _read(curve, "Learning curve")
     if record is not None:
         write_record(Path(), record)
-    verdict = make_report(
-        found,
-        output,
-        costs=add_costs(
+    run = None if record is None else read_record(record)
+    try:
+        costs = add_costs(
             found,
             settings,
             bills=made["bills"] if made else None,
             training_seconds=_find_training_seconds(found),
-        ),
-        corpus=made,
-        curve=None if curve is None else _read(curve, "Learning curve"),
-        run=None if record is None else read_record(record),
-        title=title,
-    )
+        )
+        verdict = make_report(
+            found, output, costs=costs, corpus=made, curve=drawn, run=run, title=title
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as err:
+        raise InstaNERError(
+            f"{comparison} is not what `instaner evaluate` writes ({err!r}). Make it "
+            "anew."
+        ) from err
     msg.text(verdict)
     msg.good(f"Report: {output / 'index.html'}")
 

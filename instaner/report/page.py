@@ -14,13 +14,14 @@ from spacy import displacy
 
 from ..errors import InstaNERError
 from ..files import check_exists, write_whole
+from ..verdict import Decision, describe, name_rival
 from .figures import draw_against, draw_curve, draw_scores
 
 TITLE = "Does the student replace the LLM?"
 
 _FILES = ("index.html", "report.md", "comparison.json")
 _NONE = "–"
-_DECISIONS = {"swap": "Swap", "keep": "Keep the LLM", "undecided": "Not enough gold"}
+_DECISIONS = [decision.value for decision in Decision]
 _ERRORS = {
     "missed": ("Missed", "in the gold, but not found"),
     "spurious": ("Spurious", "found, but not in the gold"),
@@ -316,6 +317,7 @@ def _make_view(report: dict[str, Any]) -> dict[str, Any]:
         "report": report,
         "reference": reference,
         "priced_as": _get_priced_as(report),
+        "rival": name_rival(report),
         "lead": lead,
         "names": names,
         "colours": colours,
@@ -395,14 +397,14 @@ def _tell_verdict(
     if reference is None or decision not in _DECISIONS:
         word = "No verdict:"
         if reference is None:
-            rest = "there is no LLM to compare with" + (
+            rest = "there is nothing to compare with" + (
                 f"; the F1 of {lead} is {_score(score)}." if _is_number(score) else "."
             )
         decision = "none"
     elif decision == "swap":
         word = "Swap:"
     elif decision == "keep":
-        word = "Keep the LLM for now:"
+        word = f"Keep {name_rival(report)} for now:"
     else:
         word = "Not enough gold:"
         if _is_number(verdict.get("more_texts")):
@@ -465,11 +467,15 @@ def _list_key_figures(
     return [dict(zip(keys, figure, strict=True)) for figure in figures]
 
 
-def _decide(decision: Any) -> Cell:
-    return Cell(
-        _DECISIONS.get(decision, _NONE),
-        style=f"decision {decision}" if decision in _DECISIONS else "",
-    )
+def _decide(decision: Any, rival: str) -> Cell:
+    if decision not in _DECISIONS:
+        return Cell(_NONE)
+    text = _capitalise(describe(Decision(decision), rival))
+    return Cell(text, style=f"decision {decision}")
+
+
+def _capitalise(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _tabulate_labels(report: dict[str, Any], lead: str, reference: str | None) -> Table:
@@ -491,7 +497,7 @@ def _tabulate_labels(report: dict[str, Any], lead: str, reference: str | None) -
         interval = (pairs or {}).get("interval") or []
         note = " to ".join(map(_signed, interval)) if None not in interval else ""
         row.append(Cell(_signed((pairs or {}).get("difference")), note))
-        decided = _decide((verdict or {}).get("decision"))
+        decided = _decide((verdict or {}).get("decision"), name_rival(report))
         more = (verdict or {}).get("more_texts")
         if _is_number(more):
             decided = decided._replace(note=f"about {_number(more)} more texts")
@@ -801,6 +807,11 @@ def _tabulate_costs(report: dict[str, Any], names: Sequence[str]) -> Table | Non
             [a.get("prompt_tokens") for a in answers],
         ),
     ]
+    if any(a.get("estimated") for a in answers):
+        rows[-1] = [
+            cell._replace(note="estimated") if answer.get("estimated") else cell
+            for cell, answer in zip(rows[-1], [{}, *answers], strict=True)
+        ]
     rows = _drop_empty(rows)
     return Table(["", *names], rows) if rows else None
 
@@ -883,7 +894,7 @@ def _tell_titles(view: Mapping[str, Any]) -> dict[str, str]:
     if reference is not None and len(per_type) > 1:
         titles["labels"] = {
             "swap": "The student can take over every label",
-            "keep": "The LLM is better at every label",
+            "keep": f"{_capitalise(name_rival(report))} is better at every label",
             "undecided": "No label is decided yet",
         }.get(decisions.pop() if len(decisions) == 1 else "", "The labels differ")
     errors = sorted((system.get("errors") or {}).items(), key=lambda e: e[1] or 0)
@@ -898,9 +909,10 @@ def _tell_titles(view: Mapping[str, Any]) -> dict[str, str]:
     if fit and points:
         least, last = (fit.get("interval") or [None])[0], points[-1].get("ents_f")
         if _is_number(least) and _is_number(last) and least > last:
-            titles["curve"] = "More texts would still help"
+            student = report["curve"].get("student") or ""
+            titles["curve"] = f"More texts would still help the {student} student"
     usd = [_get_usd(report, name) for name in view["names"][:2]]
     if reference is not None and all(map(_is_number, usd)) and usd[0] != usd[1]:
-        cheaper = "LLM" if usd[0] < usd[1] else "student"
-        titles["costs"] = f"The {cheaper} is cheaper to run"
+        cheaper = name_rival(report) if usd[0] < usd[1] else "the student"
+        titles["costs"] = f"{_capitalise(cheaper)} is cheaper to run"
     return titles

@@ -312,8 +312,8 @@ def _use_old_scores(report: Report) -> None:
     ("change", "expected"),
     [
         (_drop_parts, "Keep the LLM"),
-        (_drop_reference, "there is no LLM to compare with"),
-        (_keep_one_system, "there is no LLM to compare with"),
+        (_drop_reference, "there is nothing to compare with"),
+        (_keep_one_system, "there is nothing to compare with"),
         (lambda report: _set_labels(report, ["ONE"]), "Label by label"),
         (lambda report: _set_labels(report, [f"L{k}" for k in range(40)]), "L39"),
         (_empty, "there is no label to"),
