@@ -127,7 +127,7 @@ def _measure(
     list(nlp.pipe(texts[:_WARM_UP]))
     words, taken = _repeat(nlp, texts, seconds)
     latencies = sorted(_time_single(nlp, texts))
-    peak_memory = _get_peak_memory()  # before the meter's own is added
+    peak_memory = get_peak_memory()  # before the meter's own is added
     kwh, energy_method = _weigh(lambda: _repeat(nlp, texts, seconds)[0], gpu_id)
     return {
         "words_per_second": round(words / taken, 1),
@@ -182,8 +182,8 @@ def _count_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _get_peak_memory() -> int | None:
-    """RETURNS (Optional[int]): Bytes."""
+def get_peak_memory() -> int | None:
+    """RETURNS (Optional[int]): Most bytes of memory that this process has held."""
     if sys.platform == "win32":
         return None
     status = Path("/proc/self/status")

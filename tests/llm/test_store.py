@@ -974,7 +974,7 @@ for n in range(1000):
     try:
         store.put(ask(n), Response("1" * 1000))
     except InstaNERError as err:
-        print(n, err)
+        print(n, err, flush=True)
         os._exit(0)
 """
     (printed,) = _run_at_once(store, code)
