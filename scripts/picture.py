@@ -10,7 +10,7 @@ from playwright.sync_api import sync_playwright
 from instaner.files import write_whole
 
 REPORT = Path("training/report/index.html")
-WIDTH, HEIGHT = 1100, 1230  # down to the labels' intervals
+WIDTH, HEIGHT = 1100, 1110  # down to the labels
 
 
 def main(output: Path = Path("docs/report.png")) -> None:
