@@ -36,7 +36,6 @@ _CASE_STUDY: tuple[dict[str, Any], ...] = (
         "kg_co2e_per_million_texts": [0.12, 0.12],
         "latency": 0.13,
         "accuracy": 0.94,
-        "source": _SOURCE,
     },
     {
         "system": "GPT-3.5",
@@ -44,7 +43,6 @@ _CASE_STUDY: tuple[dict[str, Any], ...] = (
         "kg_co2e_per_million_texts": None,
         "latency": None,
         "accuracy": None,
-        "source": _SOURCE,
     },
     {
         "system": "GPT-4",
@@ -52,7 +50,6 @@ _CASE_STUDY: tuple[dict[str, Any], ...] = (
         "kg_co2e_per_million_texts": [735.0, 1100.0],
         "latency": None,
         "accuracy": 0.94,
-        "source": _SOURCE,
     },
     {
         "system": "Mixtral-8x7B-Instruct",
@@ -60,7 +57,6 @@ _CASE_STUDY: tuple[dict[str, Any], ...] = (
         "kg_co2e_per_million_texts": None,
         "latency": None,
         "accuracy": 0.94,
-        "source": _SOURCE,
     },
 )
 
@@ -122,7 +118,7 @@ def add_costs(
             **_break_even(systems, teacher, student, made["usd"], settings),
             "texts_per_day": settings.texts_per_day,
         },
-        "case_study": [dict(row) for row in _CASE_STUDY],
+        "case_study": [{**row, "source": _SOURCE} for row in _CASE_STUDY],
     }
 
 

@@ -387,7 +387,7 @@ def _make_prompts(task: Any, docs: Iterator[Doc]) -> Iterator[str]:
 
 def _find_response(model: Callable[..., Any], prompt: str) -> Response | None:
     if isinstance(model, Replay):
-        return model._find(prompt, 0)
+        return model.find(prompt, 0)
     if isinstance(model, Chat) and model.store is not None:
         return model.store.get(model.make_request(prompt, 0).key)
     return None

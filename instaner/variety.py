@@ -216,8 +216,8 @@ def draw(variety: Variety, path: Path) -> None:
     width, rows = 11.0, max(1, len(variety.mentions))
     bars, top = 0.28 * rows, 2.2
     height = bars + top + 1.8
-    labels = [_clip(label, _LABEL_WIDTH) for label in variety.mentions]
-    left = 0.4 + _COLUMN * max((_count_columns(la) for la in labels), default=0)
+    labels = [clip(label, _LABEL_WIDTH) for label in variety.mentions]
+    left = 0.4 + _COLUMN * max((count_columns(la) for la in labels), default=0)
     with matplotlib.rc_context(style), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph ")
         figure = Figure(figsize=(width, height))
@@ -407,7 +407,7 @@ def _draw_mentions(axes: Any, variety: Variety, labels: list[str]) -> None:
     for row, label in zip(rows, mentions, strict=True):
         mention, count = label.top[0]
         note = f"{label.count:,}, {label.unique:,} unique; "
-        note += f"{count:,} × {_clip(mention, _MENTION_WIDTH)}"
+        note += f"{count:,} × {clip(mention, _MENTION_WIDTH)}"
         place = (1.01, row)
         axes.annotate(note, place, xycoords=("axes fraction", "data"), va="center")
     axes.legend(
@@ -415,17 +415,22 @@ def _draw_mentions(axes: Any, variety: Variety, labels: list[str]) -> None:
     )
 
 
-def _clip(text: str, width: int) -> str:
-    """RETURNS (str): The text, without control characters, which SVG cannot hold, and
-    in no more columns than are there for it.
+def clip(text: str, width: int) -> str:
+    """Cut a text for a figure.
+
+    text (str): The text.
+    width (int): Columns, of which a Japanese character takes two.
+    RETURNS (str): The text, without control characters, which SVG cannot hold, and in
+        no more columns.
     """
     text = "".join(char for char in text if char.isprintable())
-    if _count_columns(text) <= width:
+    if count_columns(text) <= width:
         return text
-    while _count_columns(text) > width - 1:
+    while count_columns(text) > width - 1:
         text = text[:-1]
     return f"{text}…"
 
 
-def _count_columns(text: str) -> int:
+def count_columns(text: str) -> int:
+    """RETURNS (int): Columns that a text takes; a Japanese character takes two."""
     return sum(1 + (unicodedata.east_asian_width(char) in "WF") for char in text)

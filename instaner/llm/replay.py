@@ -31,7 +31,7 @@ class Replay:
         RAISES (InstaNERError): On a prompt that is not in the recording.
         """
         for shards in prompts:
-            yield [self._find(prompt, 0).text for prompt in shards]
+            yield [self.find(prompt, 0).text for prompt in shards]
 
     def recall(self, prompt: str, sample: int) -> Response | Failure:
         """Get an answer.
@@ -41,7 +41,7 @@ class Replay:
         RETURNS (Union[Response, Failure]): The answer, or why it cannot be used.
         RAISES (InstaNERError): On a prompt that is not in the recording.
         """
-        return check_response(self._find(prompt, sample))
+        return check_response(self.find(prompt, sample))
 
     def make_bill(self) -> dict[str, Any]:
         """Sum up what the answers would take that were given, each once.
@@ -62,7 +62,8 @@ class Replay:
             "cost": None,
         }
 
-    def _find(self, prompt: str, sample: int) -> Response:
+    def find(self, prompt: str, sample: int) -> Response:
+        """RETURNS (Response): What recall gives, whether it can be used or not."""
         key = hash_prompt(prompt)
         try:
             answer = self._answers[key, sample]

@@ -3,12 +3,12 @@
 import io
 import math
 import re
-import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import InstaNERError
+from ..variety import clip, count_columns
 
 # Colours to draw with, each of which a variable of the page's style takes the place of.
 _INK, _MUTED, _LINE, _PAPER = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04"
@@ -50,9 +50,9 @@ def draw_scores(comparison: Mapping[str, Any], colours: Mapping[str, int]) -> st
     ]
     if not points:
         return ""
-    labels = [_clip(label) for label, *_ in rows]
-    left = 0.15 + _COLUMN * max(map(_count_columns, labels))
-    entry = 0.55 + _COLUMN * max(_count_columns(_clip(name)) for name in names)
+    labels = [clip(label, _COLUMNS) for label, *_ in rows]
+    left = 0.15 + _COLUMN * max(map(count_columns, labels))
+    entry = 0.55 + _COLUMN * max(count_columns(clip(name, _COLUMNS)) for name in names)
     ncols = max(1, int(_WIDTH / entry))
     lines = math.ceil(len(names) / ncols)
     top, bottom = 0.1 + 0.24 * lines, 0.3
@@ -121,7 +121,7 @@ def draw_curve(curve: Mapping[str, Any], teacher: tuple[str, float] | None) -> s
         if teacher is not None:
             low, high = min(low, teacher[1]), max(high, min(1, teacher[1] + 0.06))
             axes.axhline(teacher[1], color=_COLOURS[0], linewidth=1.2)
-            text = f"{_clip(teacher[0])} {teacher[1]:.3f}"
+            text = f"{clip(teacher[0], _COLUMNS)} {teacher[1]:.3f}"
             _write(axes, text, (0, teacher[1]), (3, -4), va="top")
         axes.set_xlim(0, most * 1.13)
         axes.set_ylim(max(0, low - 0.06), high)
@@ -181,7 +181,7 @@ def draw_against(
             shift = (above - f) / (high_f - low_f) * (height - 0.8) * 72
             side = -1 if x > middle else 1
             align = "right" if side < 0 else "left"
-            _write(axes, _clip(text), (x, f), (8 * side, shift), ha=align)
+            _write(axes, clip(text, _COLUMNS), (x, f), (8 * side, shift), ha=align)
         axes.set_title("F1", fontsize=11, color=_MUTED)
         axes.set_xlabel(title, color=_MUTED)
         axes.grid(axis="y", color=_LINE, linewidth=0.6)
@@ -259,7 +259,7 @@ def _add_legend(
             marker=_MARKERS[k % len(_MARKERS)],
             markersize=6.5,
             linewidth=1.6,
-            label=_clip(name),
+            label=clip(name, _COLUMNS),
         )
         for name, k in colours.items()
     ]
@@ -333,17 +333,3 @@ def _to_svg(name: str, size: tuple[float, float], paint: _Paint) -> str:
     head = f'<svg class="{name}" role="img" aria-labelledby="{name}-caption" '
     head += f'viewBox="0 0 {size[0] * 72:g} {size[1] * 72:g}">'
     return head + svg[svg.index(">") + 1 :].strip()
-
-
-def _clip(text: str) -> str:
-    """RETURNS (str): The text, without control characters, in the columns there are."""
-    text = "".join(char for char in text if char.isprintable())
-    if _count_columns(text) <= _COLUMNS:
-        return text
-    while _count_columns(text) > _COLUMNS - 1:
-        text = text[:-1]
-    return f"{text}…"
-
-
-def _count_columns(text: str) -> int:
-    return sum(1 + (unicodedata.east_asian_width(char) in "WF") for char in text)

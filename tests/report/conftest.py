@@ -250,7 +250,6 @@ def whole() -> Report:
                 "doubled_texts": 1896,
                 "doubled_f": 0.6793,
                 "interval": [0.632, 0.711],
-                "doubling_cost": 1.23,
             },
         },
         "costs": {
