@@ -1,5 +1,6 @@
 """How far voters agree, before anything is decided."""
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import combinations
@@ -7,7 +8,7 @@ from typing import Any
 
 from spacy.tokens import Doc
 
-from .vote import Offsets
+from .targets import ENTS, Offsets, Target
 
 
 class Agreement:
@@ -16,11 +17,15 @@ class Agreement:
     The F1 of two voters is that of one's spans scored on the other's, boundaries and
     label alike, over the texts on which both have an opinion (Hripcsak and Rothschild
     2005, Agreement, the F-Measure, and Reliability in Information Retrieval).
-    Krippendorff's alpha is the nominal one, its units the tokens and its values the
-    labels and none (Krippendorff 2011, Computing Krippendorff's Alpha-Reliability).
+    Krippendorff's alpha is the nominal one, its units the tokens, or what a text can
+    have a category of, and its values the labels and none (Krippendorff 2011, Computing
+    Krippendorff's Alpha-Reliability).
+
+    target (Target): What is annotated.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, target: Target = ENTS) -> None:
+        self._target = target
         self._shared: Counter[tuple[str, str]] = Counter()
         self._named: Counter[tuple[str, str]] = Counter()
         # How often two voters gave a token two values, by pairs of values.
@@ -30,7 +35,7 @@ class Agreement:
         """Count a text.
 
         doc (Doc): Its doc.
-        ballots (Mapping[str, Iterable[Offsets]]): Each voter's spans, on tokens.
+        ballots (Mapping[str, Iterable[Offsets]]): Each voter's marks, on tokens.
         """
         spans = {voter: set(named) for voter, named in ballots.items()}
         for one, other in combinations(sorted(spans), 2):
@@ -38,17 +43,17 @@ class Agreement:
             self._named[one, other] += len(spans[one]) + len(spans[other])
         if len(spans) < 2:
             return
+        units = self._target.get_units(doc)
         values: dict[int, Counter[str]] = {}
         for named in spans.values():
             for start, end, label in named:
-                span = doc.char_span(start, end)
-                for i in range(span.start, span.end) if span is not None else ():
+                for i in range(bisect_left(units, start), bisect_left(units, end)):
                     values.setdefault(i, Counter())[label] += 1
         for counts in values.values():
             counts[""] += max(0, len(spans) - counts.total())
             self.add_unit(counts)
-        # All other tokens are no entity to anybody.
-        self._coincidences["", ""] += (len(doc) - len(values)) * len(spans)
+        # All other units have no label to anybody.
+        self._coincidences["", ""] += (len(units) - len(values)) * len(spans)
 
     def add_unit(self, values: Mapping[str, int]) -> None:
         """Count how many voters gave one unit which value."""

@@ -1,7 +1,7 @@
 """Texts × voters → annotated shards."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from .errors import InstaNERError
 from .files import write_whole
 from .llm.store import Failure
 from .recheck import find_suspects, import_cleanlab
+from .targets import ENTS, Target, is_category
 from .tasks.grounding import Reading
 from .tasks.verify import Case
 from .verify import Verdict, fetch_verdicts, find_cases, get_verdict, make_case, settle
@@ -37,7 +38,7 @@ from .vote import (
     Standing,
     get_component,
     read_policy,
-    set_ents,
+    set_marks,
     vote,
 )
 from .voters import Opinions, Teacher
@@ -50,6 +51,7 @@ class Summary:
     """What came of an annotation.
 
     voters (List[str]): All that could vote.
+    target (Target): What they annotate.
     vote (Dict[str, Any]): The policy for votes.
     texts (int): Texts annotated.
     held_out (int): Texts left out because they are kept for testing.
@@ -73,6 +75,7 @@ class Summary:
     """
 
     voters: list[str] = field(default_factory=list)
+    target: Target = ENTS
     vote: dict[str, Any] = field(default_factory=dict)
     texts: int = 0
     held_out: int = 0
@@ -138,6 +141,7 @@ class Summary:
         keys = ("voter", "status", "label", "count")
         return {
             **vars(self),
+            "target": self.target._asdict(),
             "failures": dict(self.failures.count()),
             "readings": [
                 dict(zip(keys, (*key, count), strict=True))
@@ -168,12 +172,14 @@ def annotate(
     """Have a teacher annotate texts, let all who name spans vote, and write the docs to
     shards: trusted spans are entities, disputed ones missing annotation, unless the
     policy says otherwise. Each voter's spans are in doc.spans, and how each span came
-    about is in user_data["instaner"]. Answers are kept in
-    the store of the teacher's config, else in responses.db beside the output: after a
-    crash, or an error, a second run asks only for the others.
+    about is in user_data["instaner"]. Categories are voted on likewise, and are in
+    doc.cats. Answers are kept in the store of the teacher's config, else in
+    responses.db beside the output: after a crash, or an error, a second run asks only
+    for the others.
 
-    nlp (Language): Pipeline with one or more llm components that set entities. Its
-        other components that do, such as an entity_ruler or an older student, vote too.
+    nlp (Language): Pipeline with one or more llm components that set entities, or
+        categories. Its other components that do, such as an entity_ruler or an older
+        student, vote too.
     texts (Path): JSONL of texts; see corpus.read_texts.
     output (Path): Folder for the shards, and for failed.jsonl, if an answer failed.
     samples (int): Number of answers to ask each llm component for.
@@ -189,11 +195,11 @@ def annotate(
     RAISES (InstaNERError): When the teacher cannot answer, too many answers fail, no
         text is annotated, or [vote] is wrong.
     """
-    if policy is None:
-        policy = read_policy(nlp.config.get("vote", {}))
     if recheck:
         import_cleanlab()  # before anything is paid for
     teacher = Teacher(nlp, samples=samples, store=output.with_name(STORE))
+    if policy is None:
+        policy = read_policy(nlp.config.get("vote", {}), teacher.target)
     run = _Run(teacher, policy, texts, progress)
     summary = run.summary
     try:
@@ -227,7 +233,13 @@ class _Run:
         self.teacher = teacher
         self.policy = policy
         self.texts = texts
-        self.summary = Summary(list(teacher.voters), vote=asdict(policy))
+        self.target = teacher.target
+        self.summary = Summary(
+            list(teacher.voters),
+            target=self.target,
+            vote=asdict(policy),
+            agreement=Agreement(self.target),
+        )
         self.count = 0
         for text in read_texts(texts):
             held_out = text.split == "test"
@@ -236,7 +248,9 @@ class _Run:
             names = [name for name in text.votes if name not in self.summary.voters]
             self.summary.voters += [] if held_out else names
         self._progress = progress
-        self._reliability = Reliability() if policy.rule is Rule.ESTIMATED else None
+        self._reliability = (
+            Reliability(self.target) if policy.rule is Rule.ESTIMATED else None
+        )
         _check_voters(policy, self.summary.voters)
 
     def fetch(self) -> None:
@@ -273,8 +287,8 @@ class _Run:
             if self.policy.disputed is Remedy.TEXT and cases:
                 self.summary.disputed.append(text.id)
                 continue
-            _set_opinions(opinions)
-            _set_candidates(doc, candidates, opinions.ballots)
+            self._set_opinions(opinions)
+            self._set_candidates(doc, candidates, opinions.ballots)
             if self.policy.disputed is Remedy.ASK:
                 for case in cases:
                     self._settle(doc, case)
@@ -311,7 +325,7 @@ class _Run:
         decisive = set(self.policy.decisive)
         suspects = [
             suspect
-            for suspect in find_suspects(docs, progress=self._progress)
+            for suspect in find_suspects(docs, self.target, progress=self._progress)
             if decisive.isdisjoint(docs[suspect.doc].user_data[PROVENANCE]["voters"])
         ][:number]
         cases = [make_case(docs[s.doc].text, s) for s in suspects]
@@ -329,7 +343,7 @@ class _Run:
                 {
                     "id": doc.user_data[PROVENANCE]["id"],
                     "score": round(suspect.score, 4),
-                    "text": doc.text[suspect.start : suspect.end],
+                    "text": _get_surface(doc, suspect[1:3]),
                     "before": _show(doc, suspect.given),
                     "predicted": _show(doc, suspect.predicted),
                     "after": after,
@@ -353,13 +367,14 @@ class _Run:
     def _vote(self, opinions: Opinions) -> tuple[list[Candidate], list[Case]]:
         ballots = opinions.ballots
         candidates = vote(ballots, self.policy, self._reliability)
-        return candidates, find_cases(opinions.text.text, candidates, ballots)
+        cases = find_cases(opinions.text.text, candidates, ballots, self.target)
+        return candidates, cases
 
     def _settle(self, doc: Doc, case: Case) -> Verdict:
         """Let the answers to a second question decide, and say so in the doc."""
         candidates, ballots = _get_candidates(doc)
         verdict = get_verdict(self.teacher.models, doc, candidates, case)
-        _set_candidates(doc, settle(candidates, case, verdict), ballots)
+        self._set_candidates(doc, settle(candidates, case, verdict), ballots)
         provenance = doc.user_data[PROVENANCE]
         for voter, prompts in verdict.prompts.items():
             provenance["prompts"].setdefault(voter, []).extend(prompts)
@@ -373,8 +388,45 @@ class _Run:
         )
         self.summary.add_answers(provenance["id"], {}, verdict.failures)
         outcome = "entity" if verdict.spans else "no entity"
+        if self.target.attr == "cats":
+            outcome = outcome.replace("entity", "category")
         self.summary.asked_again["undecided" if verdict.spans is None else outcome] += 1
         return verdict
+
+    def _set_opinions(self, opinions: Opinions) -> None:
+        doc = opinions.doc
+        for voter, ballot in opinions.ballots.items():
+            if self.target.attr == "ents":
+                spans = [doc.char_span(*span) for span in ballot]
+                doc.spans[voter] = [span for span in spans if span is not None]
+        doc.user_data[PROVENANCE] = {
+            "id": opinions.text.id,
+            "brief": opinions.text.brief,
+            "voters": list(opinions.ballots),
+            "prompts": opinions.prompts,
+        }
+
+    def _set_candidates(
+        self,
+        doc: Doc,
+        candidates: list[Candidate],
+        ballots: Mapping[str, Mapping[Offsets, str]],
+    ) -> None:
+        """Annotate, and say of each mark who voted for it, and how it was found."""
+        is_soft = self.policy.rule is Rule.SOFT
+        set_marks(doc, candidates, self.target, soft=is_soft)
+        doc.user_data[PROVENANCE]["spans"] = [
+            {
+                "start": c.start,
+                "end": c.end,
+                "label": c.label,
+                "votes": {v: ballots.get(v, {}).get(c[:3], "") for v in c.voters},
+                "standing": c.standing.value,
+                "score": c.score,
+                "dispute": c.dispute.value if c.dispute else None,
+            }
+            for c in candidates
+        ]
 
     def _bar(self, total: int, description: str, unit: str) -> Any:
         return tqdm(
@@ -397,40 +449,6 @@ def _check_voters(policy: Policy, voters: Iterable[str]) -> None:
 def _has_answer(opinions: Opinions, policy: Policy) -> bool:
     # A text that only its writer, or a ruler, has an opinion on was not annotated.
     return any(v in opinions.prompts or v in policy.decisive for v in opinions.ballots)
-
-
-def _set_opinions(opinions: Opinions) -> None:
-    doc = opinions.doc
-    for voter, ballot in opinions.ballots.items():
-        spans = [doc.char_span(*span) for span in ballot]
-        doc.spans[voter] = [span for span in spans if span is not None]
-    doc.user_data[PROVENANCE] = {
-        "id": opinions.text.id,
-        "brief": opinions.text.brief,
-        "voters": list(opinions.ballots),
-        "prompts": opinions.prompts,
-    }
-
-
-def _set_candidates(
-    doc: Doc,
-    candidates: list[Candidate],
-    ballots: Mapping[str, Mapping[Offsets, str]],
-) -> None:
-    """Set entities, and say of each span who voted for it, and how it was found."""
-    set_ents(doc, candidates)
-    doc.user_data[PROVENANCE]["spans"] = [
-        {
-            "start": c.start,
-            "end": c.end,
-            "label": c.label,
-            "votes": {v: ballots.get(v, {}).get(c[:3], "") for v in c.voters},
-            "standing": c.standing.value,
-            "score": c.score,
-            "dispute": c.dispute.value if c.dispute else None,
-        }
-        for c in candidates
-    ]
 
 
 def _get_candidates(
@@ -456,4 +474,8 @@ def _get_candidates(
 
 
 def _show(doc: Doc, spans: Iterable[Offsets]) -> list[dict[str, str]]:
-    return [{"text": doc.text[s:e], "label": label} for s, e, label in spans]
+    return [{"text": _get_surface(doc, span), "label": span[2]} for span in spans]
+
+
+def _get_surface(doc: Doc, place: Sequence[Any]) -> str:
+    return doc.text if is_category(place) else doc.text[place[0] : place[1]]

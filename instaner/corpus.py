@@ -16,7 +16,7 @@ from .errors import InstaNERError
 from .files import check_exists, get_field, read_jsonl, write_whole
 from .near import NearFinder
 from .scores import GoldText
-from .vote import Offsets
+from .targets import Offsets, are_exclusive, choose_categories, make_mark
 
 # Under this key of doc.user_data stands where a doc comes from: id, brief, votes …
 PROVENANCE = "instaner"
@@ -39,8 +39,8 @@ class Text(NamedTuple):
     brief (str): The brief that it was written from, or the id: texts of one brief are
         never split.
     split (str): "test" for texts that are kept for testing, else "train".
-    votes (Dict[str, List[Offsets]]): Spans that it comes with, by who marked them:
-        GENERATOR for its writer, "human" for people.
+    votes (Dict[str, List[Offsets]]): Marks that it comes with (see targets.Target), by
+        who made them: GENERATOR for its writer, "human" for people.
     """
 
     id: str
@@ -59,8 +59,10 @@ class SplitCounts(NamedTuple):
     duplicates (int): Texts left out because they are, or nearly are, another.
     leaks (List[Tuple[str, str]]): Ids of texts left out because they are, or nearly
         are, a gold text, each with the id of that one.
-    disputed (int): Tokens of train and dev without annotation.
-    labels (Counter[str]): Entities of train and dev by label, a real text's once.
+    disputed (int): Tokens of train and dev without annotation; of categories: texts
+        left out for that.
+    labels (Counter[str]): Entities, or texts of a category, of train and dev by label,
+        a real text's once.
     texts (Dict[str, Dict[str, int]]): For train, dev and test, texts by source; gold
         is none.
     unshared (Dict[str, str]): Labels that only one source has, with that source.
@@ -80,8 +82,9 @@ class SplitCounts(NamedTuple):
 def read_texts(path: Path) -> Iterator[Text]:
     """Read texts to annotate.
 
-    path (Path): JSONL with text and, where there are any, id, brief, split, spans (its
-        writer's marks) and votes (spans by the name of who marked them).
+    path (Path): JSONL with text and, where there are any, id, brief, split, spans or
+        cats (its writer's), and votes (spans, or cats, by the name of who marked them).
+        For cats see read_gold.
     YIELDS (Text): The texts.
     RAISES (InstaNERError): On a broken line, a wrong type, or a repeated id.
     """
@@ -100,17 +103,21 @@ def read_texts(path: Path) -> Iterator[Text]:
         votes = row.get("votes", {})
         if not isinstance(votes, dict):
             raise InstaNERError(
-                f'{path}, line {number}: "votes" has to be an object: spans by the '
-                "name of their voter."
+                f'{path}, line {number}: "votes" has to be an object: spans, or cats, '
+                "by the name of their voter."
             )
+        marks = {voter: _get_marks(row, votes[voter], path, number) for voter in votes}
+        if "cats" in row:
+            cats = _get_cats(row["cats"], path, number)
+            marks = {GENERATOR: _make_marks(cats), **marks}
         if "spans" in row:
-            votes = {GENERATOR: row["spans"], **votes}
+            marks = {GENERATOR: _get_spans(row, row["spans"], path, number), **marks}
         yield Text(
             text_id,
             get_field(row, "text", path, number),
             get_field(row, "brief", path, number),
             get_field(row, "split", path, number),
-            {voter: _get_spans(row, votes[voter], path, number) for voter in votes},
+            marks,
         )
 
 
@@ -122,18 +129,28 @@ def read_train_texts(path: Path) -> Iterator[Text]:
 def read_gold(path: Path, nlp: Language) -> Iterator[Doc]:
     """Read annotated texts.
 
-    path (Path): JSONL with text, spans (start and end character and label) and, where
-        there are any, id and brief, or a DocBin.
+    path (Path): JSONL with text, spans (start and end character and label) or cats (a
+        label, a list of them, or a score for each, between 0 and 1) and, where there
+        are any, id and brief; or a DocBin.
     nlp (Language): Pipeline whose tokenizer is used.
-    YIELDS (Doc): Docs with entities.
+    YIELDS (Doc): Docs with entities, or categories: of those, all of the file.
     RAISES (InstaNERError): On a broken line, or a span that is not on token boundaries
         or overlaps another.
     """
     if path.suffix == ".spacy":
         yield from read_docs(path, nlp.vocab)
         return
+    rows = read_jsonl(path)
+    labels = {
+        label: 0.0
+        for number, row in rows
+        if "cats" in row
+        for label in _get_cats(row["cats"], path, number)
+    }
     for number, row in read_jsonl(path):
         doc = nlp.make_doc(get_field(row, "text", path, number))
+        if "cats" in row:
+            doc.cats = {**labels, **_get_cats(row["cats"], path, number)}
         ents = []
         for start, end, label in _get_spans(row, row.get("spans"), path, number):
             span = doc.char_span(start, end, label=label)
@@ -145,7 +162,8 @@ def read_gold(path: Path, nlp: Language) -> Iterator[Doc]:
                 )
             ents.append(span)
         try:
-            doc.set_ents(ents)
+            if "spans" in row or "cats" not in row:
+                doc.set_ents(ents)
         except ValueError as err:
             raise InstaNERError(
                 f"{path}, line {number}: two spans overlap. Keep one of them."
@@ -159,22 +177,67 @@ def read_gold(path: Path, nlp: Language) -> Iterator[Doc]:
 
 def read_gold_texts(path: Path) -> list[GoldText]:
     """Read annotated texts by characters alone, so that pipelines with any tokenizer
-    can be scored on them.
+    can be scored on them. Where there are entities, categories are left out.
 
-    path (Path): JSONL with text and spans, or a DocBin.
+    path (Path): JSONL with text and spans, or cats (see read_gold), or a DocBin.
     RETURNS (List[GoldText]): The texts, in order.
     RAISES (InstaNERError): On a broken line, overlapping spans, or if there is no
         annotated text.
     """
-    golds = [*(_read_docs_gold(path) if path.suffix == ".spacy" else _read_rows(path))]
+    is_bin = path.suffix == ".spacy"
+    golds = [*(_read_docs_gold(path) if is_bin else _read_rows(path))]
+    if not any(gold.spans for gold in golds):
+        cats = _read_docs_cats(path) if is_bin else _read_rows_cats(path)
+        golds = _make_golds_cats(cats) or golds
     if not golds:
         raise InstaNERError(f"{path} has no texts to evaluate on.")
     if all(gold.unknown == [(0, len(gold.text))] for gold in golds):
         raise InstaNERError(
             f"{path} has no annotated text: nothing says what is an entity there. Give "
-            "texts with entities set, also those without any (doc.set_ents)."
+            "texts with entities set, also those without any (doc.set_ents), or with "
+            "categories (doc.cats)."
         )
     return golds
+
+
+_Cats = tuple[str, dict[str, float] | None, bool]  # text, scores, whether it is silver
+
+
+def _read_docs_cats(path: Path) -> list[_Cats]:
+    docs = read_docs(path, Vocab())
+    return [(doc.text, doc.cats or None, _is_silver(doc)) for doc in docs]
+
+
+def _read_rows_cats(path: Path) -> list[_Cats]:
+    silver = path.with_suffix(".meta.json").exists()
+    return [
+        (
+            get_field(row, "text", path, number),
+            _get_cats(row["cats"], path, number) if "cats" in row else None,
+            silver,
+        )
+        for number, row in read_jsonl(path)
+    ]
+
+
+def _make_golds_cats(rows: list[_Cats]) -> list[GoldText]:
+    if not any(cats for _, cats, _ in rows):
+        return []
+    exclusive = are_exclusive(cats for _, cats, _ in rows if cats is not None)
+    return [
+        GoldText(
+            text,
+            [*map(make_mark, choose_categories(cats or {}, exclusive=exclusive))],
+            [make_mark("")[:2]] if cats is None else [],
+            silver,
+        )
+        for text, cats, silver in rows
+    ]
+
+
+def _is_silver(doc: Doc) -> bool:
+    provenance = doc.user_data.get(PROVENANCE, {})
+    return provenance.get("source") == GENERATED or bool(provenance.get("prompts"))
 
 
 def _read_docs_gold(path: Path) -> Iterator[GoldText]:
@@ -189,13 +252,8 @@ def _read_docs_gold(path: Path) -> Iterator[GoldText]:
             unknown.append((start, end))
         if all(token.ent_iob == 0 for token in doc) and doc.text:
             unknown = [(0, len(doc.text))]
-        provenance = doc.user_data.get(PROVENANCE, {})
-        yield GoldText(
-            doc.text,
-            [(ent.start_char, ent.end_char, ent.label_) for ent in doc.ents],
-            unknown,
-            provenance.get("source") == GENERATED or bool(provenance.get("prompts")),
-        )
+        ents = [(ent.start_char, ent.end_char, ent.label_) for ent in doc.ents]
+        yield GoldText(doc.text, ents, unknown, _is_silver(doc))
 
 
 def _read_rows(path: Path) -> Iterator[GoldText]:
@@ -326,7 +384,7 @@ def split(
     test_docs = list(read_gold(gold, nlp)) if gold else []
     if gold and not test_docs:
         raise InstaNERError(f"{gold} has no texts. A student is tested on gold.")
-    kept, sizes, duplicates, leaks = _sift(
+    kept, sizes, duplicates, leaks, has_cats = _sift(
         _read_sources(annotated, real, nlp), test_docs, drop_leaks=drop_leaks
     )
     places: dict[tuple[str, str], str] = {}  # of a source's brief, if not train
@@ -354,6 +412,9 @@ def split(
     for number, doc in enumerate(_read_sources(annotated, real, nlp)):
         if number not in kept:
             continue
+        if has_cats and not doc.cats and not doc.has_annotation("ENT_IOB"):
+            disputed += 1  # one category or none is all that could be trained on
+            continue
         source = doc.user_data[PROVENANCE]["source"]
         name = places.get((source, get_brief(doc)), "train")
         times = 1
@@ -364,12 +425,15 @@ def split(
         texts[name][source] += times
         if times and name != "test":
             found[source].update(ent.label_ for ent in doc.ents)
-            disputed += sum(token.ent_iob == 0 for token in doc)
+            exclusive = are_exclusive([doc.cats])
+            found[source].update(choose_categories(doc.cats, exclusive=exclusive))
+            if not has_cats:
+                disputed += sum(token.ent_iob == 0 for token in doc)
     labels = sum(found.values(), Counter())
     if not labels:
         raise InstaNERError(
-            f"{annotated} has no entities in {len(kept)} texts. There is nothing to "
-            "train on: check the teacher's answers."
+            f"{annotated} has no entities or categories in {len(kept)} texts. There is "
+            "nothing to train on: check the teacher's answers."
         )
     for name, doc_bin in bins.items():
         with write_whole(output / f"{name}.spacy") as part:
@@ -410,9 +474,9 @@ def _read_sources(
 
 def _sift(
     docs: Iterable[Doc], test_docs: list[Doc], *, drop_leaks: bool
-) -> tuple[set[int], dict[str, Counter[str]], int, list[tuple[str, str]]]:
+) -> tuple[set[int], dict[str, Counter[str]], int, list[tuple[str, str]], bool]:
     """RETURNS (Tuple): Numbers of the docs to keep, sizes of their briefs by source,
-    how many are duplicates, and the leaks.
+    how many are duplicates, the leaks, and whether there are categories.
     """
     test_texts, texts = NearFinder(), NearFinder()
     for number, doc in enumerate(test_docs):
@@ -420,9 +484,11 @@ def _sift(
     kept: set[int] = set()
     sizes: dict[str, Counter[str]] = {REAL: Counter(), GENERATED: Counter()}
     duplicates = 0
+    has_cats = False
     leaks: list[tuple[str, str]] = []
     first = ""
     for number, doc in enumerate(docs):
+        has_cats = has_cats or bool(doc.cats)
         if (leak := test_texts.find(doc.text)) is not None:
             test_doc = test_docs[int(leak)]
             leaks.append((_get_id(doc), _get_id(test_doc)))
@@ -440,7 +506,7 @@ def _sift(
             "trained on: remove such texts and annotate again, or leave them out with "
             "--drop-leaks."
         )
-    return kept, sizes, duplicates, leaks
+    return kept, sizes, duplicates, leaks, has_cats
 
 
 def _draw(sizes: Counter[str], shares: dict[str, float], seed: int) -> dict[str, str]:
@@ -476,6 +542,37 @@ def get_brief(doc: Doc) -> str:
     """RETURNS (str): The brief that a doc was written from, or what stands for it."""
     provenance = doc.user_data.get(PROVENANCE, {})
     return str(provenance.get("brief", provenance.get("id", doc.text)))
+
+
+def _get_cats(cats: Any, path: Path, number: int) -> dict[str, float]:
+    """RETURNS (Dict[str, float]): Scores by label; of a list, or a label, 1 each."""
+    if isinstance(cats, str):
+        cats = [cats]
+    if isinstance(cats, list) and all(isinstance(label, str) for label in cats):
+        cats = dict.fromkeys(cats, 1)
+    if not isinstance(cats, dict) or not all(
+        label.strip() and isinstance(score, int | float) and 0 <= score <= 1
+        for label, score in cats.items()
+    ):
+        raise InstaNERError(
+            f"{path}, line {number}: cats have to be a label, a list of labels, or an "
+            "object with a score for each label, between 0 and 1."
+        )
+    return {label: float(score) for label, score in cats.items()}
+
+
+def _make_marks(cats: dict[str, float]) -> list[Offsets]:
+    return [*map(make_mark, choose_categories(cats, exclusive=False))]
+
+
+def _get_marks(
+    row: dict[str, Any], marks: Any, path: Path, number: int
+) -> list[Offsets]:
+    """Read spans, or cats."""
+    first = marks[0] if isinstance(marks, list) and marks else marks
+    if isinstance(first, str) or (isinstance(marks, dict) and marks):
+        return _make_marks(_get_cats(marks, path, number))
+    return _get_spans(row, marks, path, number)
 
 
 def _get_spans(

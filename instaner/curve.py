@@ -22,7 +22,7 @@ from .evaluate import evaluate
 from .files import check_exists, hash_file, write_whole
 from .intervals import Bootstrap
 from .pipeline import find_config, load_pipeline, read_config
-from .scores import GoldText, count, get_prf, match_texts
+from .scores import GoldText, count, get_prf, have_one_category, match_texts
 from .train import train as train_student
 from .vote import Offsets
 
@@ -208,7 +208,9 @@ def _count(golds: Sequence[GoldText], spans: Sequence[list[Offsets]]) -> np.ndar
     """RETURNS (np.ndarray): Counts of all labels together; (gold texts, 4)."""
     labels = {label for gold in golds for *_, label in gold.spans}
     labels.update(label for found in spans for *_, label in found)
-    return count(match_texts(golds, spans), sorted(labels)).sum(axis=1)
+    one = have_one_category(golds)
+    matches = match_texts(golds, spans)
+    return count(matches, sorted(labels), one_category=one)[:, 0]
 
 
 def _predict(line: Any, texts: int) -> Any:

@@ -22,17 +22,23 @@ from .llm.store import Reason, Response
 from .pipeline import get_llms, hide_login, one_line
 from .scores import (
     GoldText,
+    calibrate,
     count,
     count_confusion,
     count_errors,
+    find_score,
     get_examples,
+    have_categories,
+    have_one_category,
     match_texts,
+    name_scores,
     score,
+    score_categories,
     to_dict,
 )
+from .targets import ENTS, Offsets, are_exclusive, choose_categories, make_mark
 from .tasks.grounding import load_readings
 from .verdict import Rules, decide
-from .vote import Offsets
 
 _DIFFERENCES = 20  # texts to show on which systems differ
 
@@ -40,7 +46,7 @@ _DIFFERENCES = 20  # texts to show on which systems differ
 def evaluate(nlp: Language, gold: Path) -> dict[str, Any]:
     """Score a system on gold, and measure it.
 
-    nlp (Language): The system: any pipeline that sets entities.
+    nlp (Language): The system: any pipeline that sets entities, or categories.
     gold (Path): Gold, JSONL or DocBin.
     RETURNS (Dict[str, Any]): What `evaluate_docs` returns, with words_per_second (None
         for recorded or stored answers), unknown_labels (of the gold, which the
@@ -96,7 +102,10 @@ def evaluate_docs(path: Path, gold: Path) -> dict[str, Any]:
         label, with support and predicted), token_acc (share of the system's tokens
         with the right label), errors and error_examples (by kind), confusion (gold
         label to predicted label to number, "" for none), texts, words and spans (by
-        text: start, end, label). None: not defined.
+        text: start, end, label). None: not defined. Of categories cats_micro_p,
+        cats_micro_r and cats_micro_f (all three the accuracy, where each text has one),
+        cats_f_per_type, what `scores.score_categories` returns, calibration (see
+        scores.calibrate), and spans at character -1.
     RAISES (InstaNERError): On empty gold, or if the texts are others.
     """
     golds = read_gold_texts(gold)
@@ -116,22 +125,29 @@ def evaluate_docs(path: Path, gold: Path) -> dict[str, Any]:
 
 
 def _score(docs: Sequence[Doc], golds: Sequence[GoldText]) -> dict[str, Any]:
-    spans = [_get_spans(doc) for doc in docs]
+    is_cats = have_categories(golds)
+    spans = _get_categories(docs) if is_cats else [ENTS.get_marks(doc) for doc in docs]
     matches = match_texts(golds, spans)
     labels = _get_labels(golds, spans)
-    counts = count(matches, labels).sum(axis=0)
-    overall = score(counts.sum(axis=0))
-    right, known = np.sum(
-        [_count_tokens(doc, gold) for doc, gold in zip(docs, golds, strict=True)],
-        axis=0,
-    )
+    counts = count(matches, labels, one_category=have_one_category(golds)).sum(axis=0)
+    overall, *by_label = map(score, counts)
+    per_type = dict(zip(labels, by_label, strict=True))
+    if is_cats:
+        scores = {
+            **name_scores({name: overall[name] for name in "prf"}, "cats"),
+            **score_categories(golds, spans, counts[1:]),
+            **name_scores({"per_type": per_type}, "cats"),
+            "calibration": calibrate(golds, [doc.cats for doc in docs]),
+        }
+    else:
+        scores = {
+            **name_scores({n: overall[n] for n in ("p", "r", "f", "acc")}, "ents"),
+            "ents_partial": overall["partial"],
+            **name_scores({"per_type": per_type}, "ents"),
+            "token_acc": _get_token_acc(docs, golds),
+        }
     return {
-        **{f"ents_{name}": overall[name] for name in ("p", "r", "f", "acc")},
-        "ents_partial": overall["partial"],
-        "ents_per_type": {
-            label: score(row) for label, row in zip(labels, counts, strict=True)
-        },
-        "token_acc": float(right / known) if known else None,
+        **scores,
         "errors": count_errors(matches),
         "error_examples": get_examples(matches),
         "confusion": count_confusion(matches),
@@ -141,8 +157,12 @@ def _score(docs: Sequence[Doc], golds: Sequence[GoldText]) -> dict[str, Any]:
     }
 
 
-def _get_spans(doc: Doc) -> list[Offsets]:
-    return [(ent.start_char, ent.end_char, ent.label_) for ent in doc.ents]
+def _get_categories(docs: Sequence[Doc]) -> list[list[Offsets]]:
+    exclusive = are_exclusive(doc.cats for doc in docs)
+    return [
+        [*map(make_mark, choose_categories(doc.cats, exclusive=exclusive))]
+        for doc in docs
+    ]
 
 
 def _get_labels(
@@ -150,6 +170,12 @@ def _get_labels(
 ) -> list[str]:
     found = [[gold.spans for gold in golds], *spans]
     return sorted({label for texts in found for text in texts for *_, label in text})
+
+
+def _get_token_acc(docs: Sequence[Doc], golds: Sequence[GoldText]) -> float | None:
+    pairs = [_count_tokens(doc, gold) for doc, gold in zip(docs, golds, strict=True)]
+    right, known = np.sum(pairs, axis=0)
+    return float(right / known) if known else None
 
 
 def _count_tokens(doc: Doc, gold: GoldText) -> tuple[float, int]:
@@ -200,8 +226,10 @@ def compare(
     labels = _get_labels(golds, *spans.values())
     silver = silver or any(text.silver for text in golds)
     matches = {name: match_texts(golds, found) for name, found in spans.items()}
-    by_label = np.stack([count(matches[name], labels) for name in results], axis=1)
-    counts = np.concatenate([by_label.sum(axis=2, keepdims=True), by_label], axis=2)
+    one = have_one_category(golds)
+    counts = np.stack(
+        [count(matches[name], labels, one_category=one) for name in results], axis=1
+    )
     bootstrap = Bootstrap(
         len(golds),
         confidence=rules.confidence,
@@ -217,6 +245,8 @@ def compare(
         "gold": {
             "path": str(gold),
             "texts": len(golds),
+            "attr": "cats" if have_categories(golds) else "ents",
+            "one_category": one,
             "entities": support.total(),
             "silver": silver,
         },
@@ -224,7 +254,9 @@ def compare(
         "support": {label: support[label] for label in labels},
         "rules": rules.model_dump(),
         "reference": reference,
-        "student": max(students, key=lambda n: results[n]["ents_f"] or 0, default=None),
+        "student": max(
+            students, key=lambda n: find_score(results[n], "f") or 0, default=None
+        ),
         "systems": {
             name: _describe(results[name], labels, golds, intervals[:, row])
             for row, name in enumerate(names)
@@ -282,13 +314,15 @@ def _describe(
         for highs in [to_dict(interval[1])]
     ]
     none = score(np.zeros(4, int))
+    attr = "cats" if have_categories(golds) else "ents"
+    per_type = {
+        label: {**find_score(result, "per_type").get(label, none), "interval": interval}
+        for label, interval in zip(labels, ends[1:], strict=True)
+    }
     return {
         **{key: value for key, value in result.items() if key != "spans"},
         "interval": ends[0],
-        "ents_per_type": {
-            label: {**result["ents_per_type"].get(label, none), "interval": interval}
-            for label, interval in zip(labels, ends[1:], strict=True)
-        },
+        **name_scores({"per_type": per_type}, attr),
         "error_examples": {
             kind: [{**row, "text": golds[row["text"]].text} for row in rows]
             for kind, rows in result["error_examples"].items()

@@ -11,10 +11,12 @@ from catalogue import RegistryError
 from spacy import blank, util
 from spacy.language import Language
 from spacy_llm.pipeline.llm import LLMWrapper
+from spacy_llm.tasks.textcat import TextCatTask
 from spacy_llm.ty import supports_sharding
 from thinc.api import Config, ConfigValidationError
 
 from .errors import InstaNERError
+from .targets import ENTS, Target
 from .tasks.ner import adopt
 
 LLM_FACTORY = "llm"
@@ -59,16 +61,24 @@ def get_llms(nlp: Language) -> list[tuple[str, LLMWrapper]]:
     return [(name, p) for name, p in nlp.pipeline if isinstance(p, LLMWrapper)]
 
 
-def sets_ents(task: Any, nlp: Language) -> bool:
-    """Find out whether a task sets entities, by giving it empty answers to read.
+def get_target(task: Any, nlp: Language) -> Target | None:
+    """Find out what a task annotates: its answers are spacy-llm's for categories, or it
+    is given empty answers, and a label, to read.
 
     task (Any): Task of an llm component.
     nlp (Language): Pipeline whose tokenizer is used.
-    RETURNS (bool): Whether it does; also for a task that has labels and reads none of
-        the empty answers.
+    RETURNS (Optional[Target]): What; entities also for a task that has labels and reads
+        none of the answers. None: neither entities nor categories.
     """
+    labels = tuple(map(str, getattr(task, "labels", ())))
+    # Of one category, a text has it or not.
+    exclusive = bool(getattr(task, "exclusive_classes", False)) and len(labels) > 1
+    cats = Target("cats", labels, exclusive)
+    if isinstance(task, TextCatTask):
+        return cats
+    answers = (*_EMPTY_ANSWERS, *labels[:1])
     failed = 0
-    for answer in _EMPTY_ANSWERS:
+    for answer in answers:
         doc = nlp.make_doc("A text without entities.")
         docs: Any = [[doc]] if supports_sharding(task) else [doc]
         try:
@@ -77,8 +87,10 @@ def sets_ents(task: Any, nlp: Language) -> bool:
             failed += 1
             continue
         if read.has_annotation("ENT_IOB"):
-            return True
-    return failed == len(_EMPTY_ANSWERS) and bool(getattr(task, "labels", ()))
+            return ENTS
+        if read.cats:
+            return cats
+    return ENTS if failed == len(answers) and labels else None
 
 
 def make_blank(lang: str) -> Language:

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from .corpus import get_brief
 from .errors import InstaNERError
-from .vote import Offsets
+from .targets import ENTS, Offsets, Target
 
 _ROUNDS = 3  # students that judge each text
 # A student that is trained for longer is surer of itself, and worse at this.
@@ -61,7 +61,12 @@ class Suspect(NamedTuple):
 
 
 def find_suspects(
-    docs: Iterable[Doc], *, folds: int = 5, seed: int = 0, progress: bool = False
+    docs: Iterable[Doc],
+    target: Target = ENTS,
+    *,
+    folds: int = 5,
+    seed: int = 0,
+    progress: bool = False,
 ) -> list[Suspect]:
     """Find where the annotation is probably wrong. Small students are each trained on
     all folds but one and asked about that one; whole briefs are in a fold. A place

@@ -1,28 +1,48 @@
-"""Entities found, missed and mistaken, text by text."""
+"""Entities, or categories, found, missed and mistaken, text by text."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .vote import Offsets
+from .targets import Offsets, is_category
 
 NOTHING = ""  # the label of what is no entity
+
+# Names of scores, as spaCy's scorer has them, or would have.
+_NAMES = {
+    "ents": {
+        "p": "ents_p",
+        "r": "ents_r",
+        "f": "ents_f",
+        "acc": "ents_acc",
+        "per_type": "ents_per_type",
+    },
+    "cats": {
+        "p": "cats_micro_p",
+        "r": "cats_micro_r",
+        "f": "cats_micro_f",
+        "acc": "cats_acc",
+        "per_type": "cats_f_per_type",
+    },
+}
 
 # Last axis of the counts of a system: right, spurious, missed, and right if boundaries
 # do not matter.
 TP, FP, FN, PARTIAL = range(4)
 
 _EXAMPLES = 5  # of each kind of error
+_BINS = 10  # of a reliability diagram
 
 
 class GoldText(NamedTuple):
     """A text and what is right about it.
 
     text (str): The text.
-    spans (List[Offsets]): Its entities, in order.
+    spans (List[Offsets]): Its entities, in order; or its categories, all at character
+        -1 (see targets.make_mark).
     unknown (List[Tuple[int, int]]): Characters from and to which nobody knows. What a
         system says of them is neither right nor wrong.
     silver (bool): Whether a teacher labelled it.
@@ -112,17 +132,37 @@ def match_texts(
     ]
 
 
-def count(matches: Sequence[Iterable[Match]], labels: Sequence[str]) -> np.ndarray:
+def have_categories(golds: Iterable[GoldText]) -> bool:
+    """RETURNS (bool): Whether it is categories that the texts have."""
+    return any(is_category(span) for gold in golds for span in gold.spans)
+
+
+def have_one_category(golds: Iterable[GoldText]) -> bool:
+    """RETURNS (bool): Whether each text of which anything is known has one category."""
+    return all(
+        gold.unknown or (len(gold.spans) == 1 and is_category(gold.spans[0]))
+        for gold in golds
+    )
+
+
+def count(
+    matches: Sequence[Iterable[Match]],
+    labels: Sequence[str],
+    *,
+    one_category: bool = False,
+) -> np.ndarray:
     """Count what is right and wrong.
 
     matches (Sequence[Iterable[Match]]): Matches of each text.
     labels (Sequence[str]): All labels that occur.
-    RETURNS (np.ndarray): Whole numbers, of shape (texts, labels, 4): TP, FP, FN and
-        PARTIAL, what would be right if only labels mattered, and any overlap was enough
-        (the type match of SemEval-2013 task 9).
+    one_category (bool): Whether each text has one. If a system finds none, it has found
+        a wrong one: precision, recall and F1 of all labels are then the accuracy.
+    RETURNS (np.ndarray): Whole numbers, of shape (texts, 1 + labels, 4), those of all
+        labels first: TP, FP, FN and PARTIAL, what would be right if only labels
+        mattered, and any overlap was enough (the type match of SemEval-2013 task 9).
     """
-    rows = {label: row for row, label in enumerate(labels)}
-    counts = np.zeros((len(matches), len(labels), 4), np.int64)
+    rows = {label: row for row, label in enumerate(labels, 1)}
+    counts = np.zeros((len(matches), 1 + len(labels), 4), np.int64)
     for text, found in zip(counts, matches, strict=True):
         for gold, predicted, kind in found:
             if gold is not None:
@@ -130,6 +170,9 @@ def count(matches: Sequence[Iterable[Match]], labels: Sequence[str]) -> np.ndarr
                 text[rows[gold[2]], PARTIAL] += kind in (None, Kind.BOUNDARY)
             if predicted is not None and kind is not None:
                 text[rows[predicted[2]], FP] += 1
+        text[0] = text[1:].sum(axis=0)
+        if one_category:
+            text[0, FP] += sum(kind is Kind.MISSED for *_, kind in found)
     return counts
 
 
@@ -170,6 +213,89 @@ def score(counts: np.ndarray) -> dict[str, Any]:
         "predicted": tp + fp,
         "partial": to_dict(partial),
     }
+
+
+def name_scores(scores: Mapping[str, Any], attr: str) -> dict[str, Any]:
+    """RETURNS (Dict[str, Any]): p, r, f, acc or per_type by the names that they have in
+    a result: of entities ("ents") or categories ("cats").
+    """
+    return {_NAMES[attr][name]: value for name, value in scores.items()}
+
+
+def find_score(result: Mapping[str, Any], name: str) -> Any:
+    """RETURNS (Any): A score of a result, whatever it is of: p, r, f, acc or per_type.
+    None: it has none.
+    """
+    return next((result[n[name]] for n in _NAMES.values() if n[name] in result), None)
+
+
+def score_categories(
+    golds: Sequence[GoldText], spans: Sequence[Iterable[Offsets]], counts: np.ndarray
+) -> dict[str, float | None]:
+    """Score categories as a whole.
+
+    golds (Sequence[GoldText]): The texts.
+    spans (Sequence[Iterable[Offsets]]): What a system found in each.
+    counts (np.ndarray): Sums of counts by label, of shape (labels, 4).
+    RETURNS (Dict[str, Optional[float]]): cats_acc (share of the texts of which the
+        categories are those of the gold), cats_macro_f (mean F1 of the labels that
+        occur) and cats_balanced_acc (mean recall of those that the gold has; None if a
+        text can have several; Brodersen et al. 2010, The Balanced Accuracy and Its
+        Posterior Distribution).
+    """
+    right = [
+        {*gold.spans} == {(*span,) for span in found}
+        for gold, found in zip(golds, spans, strict=True)
+        if not gold.unknown
+    ]
+    prf = get_prf(counts)
+    recalls = prf[counts[:, TP] + counts[:, FN] > 0, 1]
+    return {
+        "cats_acc": float(np.mean(right)) if right else None,
+        "cats_macro_f": None if np.isnan(prf).all() else float(np.nanmean(prf[:, 2])),
+        "cats_balanced_acc": (
+            float(recalls.mean()) if have_one_category(golds) and len(recalls) else None
+        ),
+    }
+
+
+def calibrate(
+    golds: Sequence[GoldText], cats: Sequence[Mapping[str, float]]
+) -> dict[str, Any] | None:
+    """Find how far the scores of categories are the probabilities that they hold: the
+    expected calibration error, and a reliability diagram (Guo et al. 2017, On
+    Calibration of Modern Neural Networks). Where each text has one category, it is the
+    highest score that is looked at, else each label's.
+
+    golds (Sequence[GoldText]): The texts.
+    cats (Sequence[Mapping[str, float]]): Scores by label, for each text.
+    RETURNS (Optional[Dict[str, Any]]): ece, and bins of equal width, each with score
+        (the mean), share (of those that hold) and count. None: there are only hard
+        labels, 0 and 1.
+    """
+    one = have_one_category(golds)
+    pairs = []
+    for gold, scores in zip(golds, cats, strict=True):
+        if gold.unknown or not scores:
+            continue
+        wanted = {label for *_, label in gold.spans}
+        names = [max(scores, key=lambda la: scores[la])] if one else [*scores]
+        pairs += [(scores[name], name in wanted) for name in names]
+    if all(value in (0, 1) for value, _ in pairs):
+        return None
+    values, holds = np.array(pairs, float).T
+    places = np.minimum((values * _BINS).astype(int), _BINS - 1)
+    bins = [
+        {
+            "score": float(values[places == k].mean()),
+            "share": float(holds[places == k].mean()),
+            "count": int((places == k).sum()),
+        }
+        for k in range(_BINS)
+        if (places == k).any()
+    ]
+    off = sum(row["count"] * abs(row["score"] - row["share"]) for row in bins)
+    return {"ece": off / len(pairs), "bins": bins}
 
 
 def to_dict(prf: np.ndarray) -> dict[str, float | None]:

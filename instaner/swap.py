@@ -14,7 +14,8 @@ from thinc.api import Config
 
 from .errors import InstaNERError
 from .files import write_whole
-from .pipeline import get_llm_names, load_pipeline, read_config, sets_ents
+from .pipeline import get_llm_names, get_target, load_pipeline, read_config
+from .targets import ENTS
 
 _TRAINED = ("ner", "beam_ner")  # factories of trained components that set entities
 
@@ -85,7 +86,7 @@ def swap(
             f'"{trained.lang}". Train a student for "{base.lang}".'
         )
     task = _make_task(config, llm_name)
-    if not sets_ents(task, trained):
+    if get_target(task, trained) != ENTS:
         raise InstaNERError(
             f"The llm component {llm_name} of {pipeline} does not set entities "
             f"({config['components'][llm_name]['task'].get('@llm_tasks')}), so a ner "

@@ -9,6 +9,7 @@ from spacy.tokens import Doc
 from .asking import Model
 from .llm.store import Failure, Reason, Response, hash_prompt
 from .recheck import Suspect
+from .targets import ENTS, Target, is_category
 from .tasks.verify import Case, Span, make_prompt, read_verdict
 from .vote import Candidate, Standing
 
@@ -35,15 +36,17 @@ def find_cases(
     text: str,
     candidates: Iterable[Candidate],
     ballots: Mapping[str, Iterable[Span]],
+    target: Target = ENTS,
 ) -> list[Case]:
     """Find the places in a text where spans are disputed, and what voters read there.
 
     text (str): The text.
     candidates (Iterable[Candidate]): Candidates with their standing.
     ballots (Mapping[str, Iterable[Span]]): What each voter named.
+    target (Target): What is annotated.
     RETURNS (List[Case]): A case for each group of overlapping candidates of which one
         is disputed; its readings are those of the voters, the most frequent first,
-        and no entity.
+        and none, unless a text has to have a category.
     """
     groups: list[list[Candidate]] = []
     end = -1
@@ -62,15 +65,18 @@ def find_cases(
             for spans in ballots.values()
         )
         ordered = [reading for reading, _ in readings.most_common() if reading]
-        cases.append(Case(text, start, end, (*ordered, ())))
+        none = [] if target.exclusive else [()]
+        cases.append(Case(text, start, end, (*ordered, *none)))
     return cases
 
 
 def make_case(text: str, suspect: Suspect) -> Case:
     """RETURNS (Case): What to ask about a suspected label error: is it as it stands, as
-    the student sees it, or no entity?
+    the student sees it, or, unless both see a category, nothing?
     """
     readings = dict.fromkeys((suspect.given, suspect.predicted, ()))
+    if is_category(suspect[1:]) and suspect.given and suspect.predicted:
+        del readings[()]
     return Case(text, suspect.start, suspect.end, tuple(readings))
 
 
@@ -118,7 +124,7 @@ def get_verdict(
         if isinstance(outcome, Response):
             spans = read_verdict(model.llm.task, case, outcome.text)
             if spans is not None and all(
-                doc.char_span(*span) is not None
+                (is_category(span) or doc.char_span(*span) is not None)
                 and not any(c.start < span[1] and span[0] < c.end for c in trusted)
                 for span in spans
             ):
@@ -158,9 +164,13 @@ def settle(
             candidate = candidate._replace(
                 voters=(*candidate.voters, *verdict.voters),
                 standing=Standing.TRUSTED,
+                score=1.0 if is_category(span) else candidate.score,
             )
         elif at_place or overlaps:
-            candidate = candidate._replace(standing=Standing.DROPPED)
+            candidate = candidate._replace(
+                standing=Standing.DROPPED,
+                score=0.0 if is_category(span) else candidate.score,
+            )
         settled[span] = candidate
     for span in verdict.spans:
         if span not in settled:

@@ -1,4 +1,4 @@
-"""From several opinions about a text to spans with a standing."""
+"""From several opinions about a text to spans, or categories, with a standing."""
 
 import math
 from collections import Counter, defaultdict
@@ -11,8 +11,7 @@ import numpy
 from spacy.tokens import Doc
 
 from .errors import InstaNERError
-
-Offsets = tuple[int, int, str]
+from .targets import ENTS, Offsets, Target
 
 _NONE = ""  # the label of what a voter did not name
 _EPSILON = 1e-9  # shares are sums of floats
@@ -40,6 +39,7 @@ class Dispute(str, Enum):
 class Rule(str, Enum):
     """Which spans are trusted."""
 
+    SOFT = "soft"  # of categories: named more often than any other, but none is certain
     MAJORITY = "majority"  # named by more than half of the votes
     UNANIMOUS = "unanimous"  # by all
     THRESHOLD = "threshold"  # by the share `trust`
@@ -80,13 +80,13 @@ class Policy:
 
     def trusts(self, score: float) -> bool:
         """RETURNS (bool): Whether a share, or probability, makes a span trusted."""
-        if self.rule is Rule.MAJORITY:
+        if self.rule in (Rule.MAJORITY, Rule.SOFT):
             return _is_majority(score)
         return score >= (1 if self.rule is Rule.UNANIMOUS else self.trust) - _EPSILON
 
 
 class Candidate(NamedTuple):
-    """A span that at least one voter named.
+    """A mark that at least one voter named.
 
     start (int): First character.
     end (int): Character after the last.
@@ -106,10 +106,12 @@ class Candidate(NamedTuple):
     dispute: Dispute | None = None
 
 
-def read_policy(section: Mapping[str, Any]) -> Policy:
+def read_policy(section: Mapping[str, Any], target: Target = ENTS) -> Policy:
     """Read section [vote] of a config.
 
     section (Mapping[str, Any]): The section.
+    target (Target): What is annotated, which decides the rule if there is none: that of
+        categories is soft.
     RETURNS (Policy): The policy.
     RAISES (InstaNERError): On a name or a value that it cannot have.
     """
@@ -120,6 +122,8 @@ def read_policy(section: Mapping[str, Any]) -> Policy:
                 f'[vote] has no setting "{name}". It has {", ".join(names)}.'
             )
     values = dict(section)
+    if target.attr == "cats":
+        values.setdefault("rule", Rule.SOFT.value)
     for name, kind in (("rule", Rule), ("disputed", Remedy)):
         if name in values:
             try:
@@ -129,6 +133,13 @@ def read_policy(section: Mapping[str, Any]) -> Policy:
                 raise InstaNERError(
                     f'[vote] {name} = "{values[name]}": it has to be one of {options}.'
                 ) from err
+    if target.attr == "ents" and values.get("rule") is Rule.SOFT:
+        raise InstaNERError(
+            '[vote] rule = "soft" is for categories: the labels of entities cannot be '
+            'shares. Take "majority".'
+        )
+    if "drop" in values and values.get("rule") is Rule.SOFT:
+        raise InstaNERError('[vote] drop has no meaning where rule = "soft".')
     if "trust" in values and values.get("rule") not in (Rule.THRESHOLD, Rule.ESTIMATED):
         raise InstaNERError(
             '[vote] trust needs rule = "threshold" or "estimated"; the others have '
@@ -169,13 +180,13 @@ def vote(
     policy: Policy = Policy(),
     reliability: "Reliability | None" = None,
 ) -> list[Candidate]:
-    """Give each span that a voter named a standing. Trusted spans never overlap.
+    """Give each mark that a voter named a standing. Trusted marks never overlap.
 
-    ballots (Mapping[str, Iterable[Offsets]]): Start and end character and label of
-        each span that a voter named. A voter that has no opinion has no ballot.
+    ballots (Mapping[str, Iterable[Offsets]]): Marks that each voter named. A voter that
+        has no opinion has no ballot.
     policy (Policy): How.
     reliability (Optional[Reliability]): That of the voters, for the rule "estimated".
-    RETURNS (List[Candidate]): Every span named, in the order of the text.
+    RETURNS (List[Candidate]): Every mark named, in the order of the text.
     RAISES (ValueError): If the rule is "estimated", and reliability is None.
     """
     if policy.rule is Rule.ESTIMATED and reliability is None:
@@ -188,13 +199,16 @@ def vote(
     scores = _score(
         voters, decisive or ballots, policy, None if decisive else reliability
     )
+    leads = _compare(scores) if policy.rule is Rule.SOFT else {}
     trusted = _choose(scores, _is_majority if decisive else policy.trusts)
+    trusted.update(span for span in scores if leads.get(span, 0) > _EPSILON)
     standings = dict.fromkeys(trusted, Standing.TRUSTED)
     covered = {i for start, end, _ in trusted for i in range(start, end)}
     rest = [span for span in voters if span not in standings]
     for span in rest:
         lost = covered.issuperset(range(*span[:2]))
         dropped = lost or scores[span] <= policy.drop + _EPSILON
+        dropped = dropped or leads.get(span, 0) < -_EPSILON
         standings[span] = Standing.DROPPED if dropped else Standing.DISPUTED
     if policy.disputed is Remedy.MAJORITY:
         open_ = [s for s in rest if standings[s] is Standing.DISPUTED]
@@ -215,14 +229,26 @@ def vote(
     ]
 
 
-def set_ents(doc: Doc, candidates: Iterable[Candidate]) -> None:
+def set_marks(
+    doc: Doc,
+    candidates: Iterable[Candidate],
+    target: Target = ENTS,
+    *,
+    soft: bool = False,
+) -> None:
     """Make trusted spans the doc's entities, and the tokens of disputed ones missing
-    annotation, which spaCy neither trains on nor scores.
+    annotation, which spaCy neither trains on nor scores; or trusted categories the
+    doc's, without those that are disputed.
 
     doc (Doc): The doc.
     candidates (Iterable[Candidate]): Candidates, on token boundaries.
+    target (Target): What is annotated.
+    soft (bool): Give categories their shares of the votes, not 1 or 0.
     RAISES (ValueError): If a candidate is not on token boundaries.
     """
+    if target.attr == "cats":
+        doc.cats = _make_cats(candidates, target, soft=soft)
+        return
     trusted = []
     disputed: set[int] = set()
     for candidate in candidates:
@@ -239,6 +265,21 @@ def set_ents(doc: Doc, candidates: Iterable[Candidate]) -> None:
     doc.set_ents(trusted, missing=missing, default="outside")
 
 
+def _make_cats(
+    candidates: Iterable[Candidate], target: Target, *, soft: bool
+) -> dict[str, float]:
+    cats = dict.fromkeys(target.labels, 0.0)
+    trusted = {c.label: c.score for c in candidates if c.standing is Standing.TRUSTED}
+    for candidate in candidates:
+        if soft:
+            cats[candidate.label] = candidate.score
+        elif candidate.label in trusted:
+            cats[candidate.label] = 1.0
+        if candidate.standing is Standing.DISPUTED and not target.exclusive:
+            del cats[candidate.label]
+    return cats if trusted or not target.exclusive else {}
+
+
 def get_component(voter: str) -> str:
     """RETURNS (str): The component whose sample a voter is, e.g. llm of llm/0."""
     return voter.rpartition("/")[0] or voter
@@ -250,14 +291,18 @@ class Reliability:
     Algorithm), in which a voter has a probability of each answer given the truth. An
     item is a pair of boundaries that at least one voter named; the truth, and an
     answer, is a label or none. The samples of one component answer alike, so they have
-    one set of probabilities. Each token that no voter named is an item, too: without
-    them, to name nothing would look like a mistake. It takes three components or more
+    one set of probabilities. Each token that no voter named is an item, too, and each
+    category of those that do not exclude each other: without them, to name nothing
+    would look like a mistake. It takes three components or more
     that err apart: the samples of one make the same mistakes, which no agreement shows.
 
     Memory and time grow with the number of different sets of answers, not of texts.
+
+    target (Target): What is annotated.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, target: Target = ENTS) -> None:
+        self._target = target
         self._counts: Counter[frozenset[tuple[tuple[str, str], int]]] = Counter()
         self._probabilities: dict[
             frozenset[tuple[tuple[str, str], int]], dict[str, float]
@@ -270,7 +315,7 @@ class Reliability:
             self._counts[answers] += 1
             named.update(range(start, end))
         nothing = Counter((get_component(voter), _NONE) for voter in ballots)
-        unnamed = sum(token.idx not in named for token in doc)
+        unnamed = sum(unit not in named for unit in self._target.get_units(doc))
         if nothing and unnamed:
             self._counts[frozenset(nothing.items())] += unnamed
 
@@ -362,6 +407,19 @@ def _choose(
             chosen.add(span)
             taken.update(characters)
     return chosen
+
+
+def _compare(scores: Mapping[Offsets, float]) -> dict[Offsets, float]:
+    """By how much each mark is ahead of its strongest rival, or of none."""
+    leads = {}
+    for span, score in scores.items():
+        rivals = [
+            other
+            for mark, other in scores.items()
+            if mark != span and mark[0] < span[1] and span[0] < mark[1]
+        ]
+        leads[span] = score - max([1 - score - sum(rivals), *rivals])
+    return leads
 
 
 def _is_majority(share: float) -> bool:

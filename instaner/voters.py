@@ -1,4 +1,4 @@
-"""Who says what about a text: whatever writes spans votes."""
+"""Who says what about a text: whatever writes spans, or categories, votes."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,13 +10,13 @@ from spacy.util import minibatch
 from spacy_llm.pipeline.llm import LLMWrapper
 
 from .asking import Answer, Model
-from .corpus import Text
+from .corpus import GENERATOR, Text
 from .errors import InstaNERError
 from .llm.store import Failure, hash_prompt
-from .pipeline import get_llms, sets_ents
+from .pipeline import get_llms, get_target
+from .targets import Offsets, Target, is_category
 from .tasks.grounding import Reading, Status
 from .tasks.ner import adopt
-from .vote import Offsets
 
 _BATCH = 200  # texts in memory while the answers about them are read
 
@@ -27,8 +27,8 @@ class Opinions(NamedTuple):
     text (Text): The text.
     doc (Doc): Its doc, without entities.
     ballots (Dict[str, Dict[Offsets, str]]): Of each voter that has an opinion the
-        spans, each with how it was found in the text (see tasks.grounding.Status; "" if
-        the voter gives offsets itself).
+        marks, each with how it was found in the text (see tasks.grounding.Status; "" if
+        the voter gives it itself).
     prompts (Dict[str, List[str]]): SHA-256 of each prompt that a voter answered.
     readings (Dict[str, Optional[List[Reading]]]): What became of each thing that a
         voter named; None if it keeps no account of what it cannot read.
@@ -45,28 +45,42 @@ class Opinions(NamedTuple):
 
 
 class Teacher:
-    """The components of a pipeline that set entities, and say so (assigns "doc.ents"):
-    each is a voter, an llm component one for each of its samples.
+    """The components of a pipeline that set entities, and say so (assigns "doc.ents"),
+    or categories ("doc.cats"), if no llm component sets entities: each is a voter, an
+    llm component one for each of its samples.
 
     nlp (Language): The pipeline.
     samples (int): Number of answers that each llm component is asked for.
     store (Path): Store for the answers of models that have none.
     models (List[Model]): The llm components' models, in order.
-    RAISES (InstaNERError): If no llm component sets entities.
+    target (Target): What they annotate.
+    RAISES (InstaNERError): If no llm component sets entities or categories, or only
+        some say that categories exclude each other.
     """
 
     def __init__(self, nlp: Language, *, samples: int = 1, store: Path) -> None:
         self.nlp = nlp
         self.samples = samples
-        self.models = [
-            Model(nlp, name, llm, store=store)
+        found = [
+            (Model(nlp, name, llm, store=store), target)
             for name, llm in get_llms(nlp)
-            if sets_ents(adopt(llm.task), nlp)
+            if (target := get_target(adopt(llm.task), nlp)) is not None
         ]
-        if not self.models:
+        attrs = {target.attr for _, target in found}
+        if not attrs:
             raise InstaNERError(
-                "No llm component of the teacher sets entities, so none can annotate."
+                "No llm component of the teacher sets entities or categories, so none "
+                "can annotate."
             )
+        attr = max(attrs)  # entities before categories
+        found = [(model, target) for model, target in found if target.attr == attr]
+        self.models = [model for model, _ in found]
+        if len({target.exclusive for _, target in found}) > 1:
+            raise InstaNERError(
+                "Some llm components of the teacher give a text one category, others "
+                "several. Set exclusive_classes alike in all."
+            )
+        labels = [label for _, target in found for label in target.labels]
         # Rulers, older students: with what has to run before each of them.
         self._before: list[Any] = []
         self._others: dict[str, list[Any]] = {}
@@ -76,10 +90,12 @@ class Teacher:
                 self._before = list(before)
             if isinstance(pipe, LLMWrapper):
                 continue
-            if "doc.ents" in nlp.get_pipe_meta(name).assigns:
+            if f"doc.{attr}" in nlp.get_pipe_meta(name).assigns:
                 self._others[name] = [*before, pipe]
+                labels += getattr(pipe, "labels", ()) if attr == "cats" else ()
             else:
                 before.append(pipe)
+        self.target = found[0][1]._replace(labels=tuple(dict.fromkeys(labels)))
 
     @property
     def voters(self) -> list[str]:
@@ -114,7 +130,8 @@ class Teacher:
                 for pipe in pipes:
                     docs = pipe.pipe(docs) if hasattr(pipe, "pipe") else map(pipe, docs)
                 for opinion, doc in zip(opinions, docs, strict=True):
-                    opinion.ballots[name] = dict.fromkeys(_get_ents(doc), "")
+                    marks = self.target.get_marks(doc)
+                    opinion.ballots[name] = dict.fromkeys(marks, "")
             for model in self.models:
                 for sample in range(self.samples):
                     answers = model.read(self.make_docs(batch), sample=sample)
@@ -129,7 +146,15 @@ class Teacher:
                     f'Text {text.id} brings votes of "{voter}", which is the name of a '
                     "component, or none. Give them another."
                 )
-            ballot, readings = _ground_marks(opinion.doc, marks)
+            is_cats = self.target.attr == "cats"
+            if any(is_category(mark) != is_cats for mark in marks):
+                continue  # an opinion about something else
+            if is_cats and voter == GENERATOR and not marks:
+                continue  # about entities, of which there are none
+            if is_cats:
+                ballot, readings = _place_marks(self.target, marks)
+            else:
+                ballot, readings = _ground_marks(opinion.doc, marks)
             opinion.ballots[voter] = ballot
             opinion.readings[voter] = readings
         return opinion
@@ -143,16 +168,35 @@ class Teacher:
             opinion.failures[voter] = answer.failure
             if answer.failure is None:
                 found = {
-                    (r.start, r.end, r.label): r.status.value
+                    mark: r.status.value
                     for r in answer.readings or []
+                    for mark in (
+                        (r.start, r.end, r.label),
+                        *self.target.make_marks([r.label]),
+                    )
                 }
                 opinion.ballots[voter] = {
-                    span: found.get(span, "") for span in _get_ents(answer.doc)
+                    mark: found.get(mark, "")
+                    for mark in self.target.get_marks(answer.doc)
                 }
 
 
-def _get_ents(doc: Doc) -> list[Offsets]:
-    return [(ent.start_char, ent.end_char, ent.label_) for ent in doc.ents]
+def _place_marks(
+    target: Target, marks: Iterable[Offsets]
+) -> tuple[dict[Offsets, str], list[Reading]]:
+    """The same for categories, of which there is no more than one if they exclude each
+    other."""
+    ballot: dict[Offsets, str] = {}
+    readings = []
+    for label in dict.fromkeys(label for *_, label in marks):
+        found = target.make_marks([label])
+        status = Status.EXACT if found else Status.UNKNOWN_LABEL
+        if found and ballot and target.exclusive:
+            status = Status.OVERLAP
+        else:
+            ballot.update(dict.fromkeys(found, status.value))
+        readings.append(Reading(status, label, label))
+    return ballot, readings
 
 
 def _ground_marks(

@@ -47,7 +47,7 @@ from instaner.vote import (
     Remedy,
     Rule,
     Standing,
-    set_ents,
+    set_marks,
     vote,
 )
 
@@ -234,7 +234,7 @@ def apply(policy: Policy, voted: list[Voted]) -> Iterator[Doc]:
         disputed = any(c.standing is Standing.DISPUTED for c in candidates)
         if not (disputed and policy.disputed is Remedy.TEXT):
             doc = text.doc.copy()
-            set_ents(doc, candidates)
+            set_marks(doc, candidates)
             yield doc
 
 

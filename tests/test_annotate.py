@@ -785,7 +785,7 @@ def test_what_people_decided_is_not_asked_about(
 ) -> None:
     suspect = Suspect(0, 3, 6, ((3, 6, "EQUIPMENT"),), (), 0.0)
     module = "instaner.annotate.find_suspects"
-    monkeypatch.setattr(module, lambda docs, **_: [suspect])
+    monkeypatch.setattr(module, lambda *_, **__: [suspect])
     chat_server.behave = _behave([_WOK], "2")
     rows = write_rows({"text": _TEXT, "votes": {"human": [_MARK]}})
     summary, (doc,) = _annotate(_make_live(chat_server), rows, recheck=5)

@@ -325,7 +325,7 @@ def test_split_refuses_a_corpus_without_entities(gold: Path, nlp: Language) -> N
     docs = [_make_doc(nlp, n) for n in range(4)]
     for doc in docs:
         doc.set_ents([])
-    with pytest.raises(InstaNERError, match="has no entities in 4 texts"):
+    with pytest.raises(InstaNERError, match="has no entities or categories in 4 texts"):
         _split(docs, gold, nlp)
 
 

@@ -9,6 +9,7 @@ from spacy.tokens import Doc
 from spacy.vocab import Vocab
 
 from instaner.errors import InstaNERError
+from instaner.targets import Target
 from instaner.vote import (
     Candidate,
     Dispute,
@@ -19,7 +20,7 @@ from instaner.vote import (
     Rule,
     Standing,
     read_policy,
-    set_ents,
+    set_marks,
     vote,
 )
 
@@ -327,7 +328,10 @@ def test_policy_has_defaults() -> None:
     ("section", "message"),
     [
         ({"rules": "majority"}, 'no setting "rules". It has rule, trust'),
-        ({"rule": "most"}, 'rule = "most": it has to be one of majority, unanimous'),
+        (
+            {"rule": "most"},
+            'rule = "most": it has to be one of soft, majority',
+        ),
         ({"rule": 1}, "it has to be one of"),
         ({"disputed": "drop"}, "it has to be one of missing, text, majority, ask"),
         ({"trust": 0.8}, 'trust needs rule = "threshold" or "estimated"'),
@@ -362,17 +366,132 @@ def test_set_ents(
     vocab: Vocab, candidates: list[tuple[int, int, str, Standing]], iob: str
 ) -> None:
     doc = Doc(vocab, words=["pad", "thai", "soup"])
-    set_ents(doc, [Candidate(s, e, la, ("a",), st_) for s, e, la, st_ in candidates])
+    set_marks(doc, [Candidate(s, e, la, ("a",), st_) for s, e, la, st_ in candidates])
     assert "".join(token.ent_iob_ or "-" for token in doc) == iob
 
 
 def test_set_ents_sets_labels(vocab: Vocab) -> None:
     doc = Doc(vocab, words=["pad", "thai"])
-    set_ents(doc, [Candidate(0, 8, "DISH", ("a",), _TRUSTED)])
+    set_marks(doc, [Candidate(0, 8, "DISH", ("a",), _TRUSTED)])
     assert [(ent.text, ent.label_) for ent in doc.ents] == [("pad thai", "DISH")]
 
 
 def test_set_ents_refuses_half_a_token(vocab: Vocab) -> None:
     doc = Doc(vocab, words=["pad", "thai"])
     with pytest.raises(ValueError, match="is not on token boundaries of 'pad thai"):
-        set_ents(doc, [Candidate(0, 2, "DISH", ("a",), _DISPUTED)])
+        set_marks(doc, [Candidate(0, 2, "DISH", ("a",), _DISPUTED)])
+
+
+_INTENTS = Target("cats", ("BILL", "SHIP", "SIZE"), exclusive=True)
+_TOPICS = Target("cats", ("BILL", "SHIP", "SIZE"))
+
+
+def _vote_on_cats(
+    target: Target, ballots: list[list[str]], rule: Rule
+) -> tuple[dict[str, float], dict[str, Standing]]:
+    doc = Doc(Vocab(), words=["a", "text"])
+    marks = {f"v{k}": target.make_marks(labels) for k, labels in enumerate(ballots)}
+    candidates = vote(marks, Policy(rule=rule))
+    set_marks(doc, candidates, target, soft=rule is Rule.SOFT)
+    return doc.cats, {c.label: c.standing for c in candidates}
+
+
+@pytest.mark.parametrize(
+    ("ballots", "rule", "cats"),
+    [
+        ([["BILL"], ["BILL"]], Rule.SOFT, {"BILL": 1, "SHIP": 0, "SIZE": 0}),
+        (
+            [["BILL"], ["SHIP"], ["BILL"], ["BILL"]],
+            Rule.SOFT,
+            {"BILL": 0.75, "SHIP": 0.25, "SIZE": 0},
+        ),
+        # The most votes, though not more than half of them.
+        (
+            [["BILL"], ["BILL"], ["SHIP"], ["SIZE"]],
+            Rule.SOFT,
+            {"BILL": 0.5, "SHIP": 0.25, "SIZE": 0.25},
+        ),
+        ([["BILL"], ["SHIP"]], Rule.SOFT, {}),
+        (
+            [["BILL"], ["SHIP"], ["BILL"]],
+            Rule.MAJORITY,
+            {"BILL": 1, "SHIP": 0, "SIZE": 0},
+        ),
+        ([["BILL"], ["SHIP"], ["BILL"]], Rule.UNANIMOUS, {}),
+        ([["BILL"], []], Rule.SOFT, {}),
+    ],
+)
+def test_votes_become_one_category(
+    ballots: list[list[str]], rule: Rule, cats: dict[str, float]
+) -> None:
+    assert _vote_on_cats(_INTENTS, ballots, rule)[0] == cats
+
+
+@pytest.mark.parametrize(
+    ("ballots", "rule", "cats"),
+    [
+        (
+            [["BILL", "SHIP"], ["BILL"], ["BILL", "SHIP"], ["BILL"]],
+            Rule.SOFT,
+            {"BILL": 1, "SIZE": 0},  # nobody knows whether it is SHIP
+        ),
+        (
+            [["BILL", "SHIP"], ["BILL"], ["BILL"], ["SIZE"]],
+            Rule.SOFT,
+            {"BILL": 0.75, "SHIP": 0.25, "SIZE": 0.25},
+        ),
+        (
+            [["BILL", "SHIP"], ["BILL"], ["SHIP"]],
+            Rule.MAJORITY,
+            {"BILL": 1, "SHIP": 1, "SIZE": 0},
+        ),
+        ([["BILL", "SHIP"], ["BILL"]], Rule.UNANIMOUS, {"BILL": 1, "SIZE": 0}),
+        ([[], []], Rule.SOFT, {"BILL": 0, "SHIP": 0, "SIZE": 0}),
+    ],
+)
+def test_votes_become_several_categories(
+    ballots: list[list[str]], rule: Rule, cats: dict[str, float]
+) -> None:
+    assert _vote_on_cats(_TOPICS, ballots, rule)[0] == cats
+
+
+def test_a_tie_is_disputed_and_the_rest_dropped() -> None:
+    ballots = [["BILL"], ["BILL"], ["SHIP"], ["SHIP"], ["SIZE"]]
+    _, standings = _vote_on_cats(_INTENTS, ballots, Rule.SOFT)
+    assert standings == {
+        "BILL": Standing.DISPUTED,
+        "SHIP": Standing.DISPUTED,
+        "SIZE": Standing.DROPPED,
+    }
+
+
+def test_rule_for_categories_is_soft_unless_there_is_one() -> None:
+    assert read_policy({}, _INTENTS).rule is Rule.SOFT
+    assert read_policy({"rule": "majority"}, _INTENTS).rule is Rule.MAJORITY
+    with pytest.raises(InstaNERError, match="is for categories"):
+        read_policy({"rule": "soft"})
+    with pytest.raises(InstaNERError, match="drop has no meaning"):
+        read_policy({"drop": 0.1}, _INTENTS)
+
+
+@pytest.mark.parametrize("target", [_INTENTS, _TOPICS])
+def test_reliability_of_voters_on_categories(target: Target) -> None:
+    doc = Doc(Vocab(), words=["a", "text"])
+    rng = random.Random(0)
+    reliability = Reliability(target)
+    wrong = []
+    for _ in range(300):
+        right = rng.choice(target.labels)
+        said = {
+            name: right if rng.random() < share else rng.choice(target.labels)
+            for name, share in (("good", 0.95), ("fair", 0.8), ("bad", 0.1))
+        }
+        ballots = {name: target.make_marks([label]) for name, label in said.items()}
+        reliability.add(doc, ballots)
+        wrong.append((right, ballots))
+    reliability.fit()
+    hits = 0
+    for right, ballots in wrong:
+        scores = reliability.score(ballots)
+        hits += max(scores, key=lambda mark: scores[mark])[2] == right
+    assert hits > 0.93 * len(wrong)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jinja2
 
 from ..llm.store import Prompt
+from ..targets import is_category
 from .prompts import get_constant
 from .reading import drop_thoughts
 
@@ -52,17 +53,19 @@ def make_prompt(task: Any, case: Case) -> Prompt:
     case (Case): The case.
     RETURNS (Prompt): The prompt, of which all before the text is constant.
     """
-    begin = max(0, case.start - _CONTEXT)
-    stop = min(len(case.text), case.end + _CONTEXT)
+    start, end = max(0, case.start), max(0, case.end)
+    context = len(case.text) if is_category(case[1:]) else _CONTEXT
+    begin, stop = max(0, start - context), min(len(case.text), end + context)
     variables = {
+        "is_category": is_category(case[1:]),
         "labels": get_labels(task, case),
         "definitions": getattr(task, "_label_definitions", None) or {},
         "description": getattr(task, "_description", None),
-        "readings": [_describe(case.text, reading) for reading in case.readings],
-        "place": case.text[case.start : case.end],
+        "readings": [_describe(case, reading) for reading in case.readings],
+        "place": case.text[start:end],
     }
-    before = "…" * (begin > 0) + case.text[begin : case.start]
-    after = case.text[case.end : stop] + "…" * (stop < len(case.text))
+    before = "…" * (begin > 0) + case.text[begin:start]
+    after = case.text[end:stop] + "…" * (stop < len(case.text))
     prompt = _TEMPLATE.render(**variables, before=before, after=after)
     other = _TEMPLATE.render(**variables, before="\0", after="")
     return Prompt(prompt, constant=len(get_constant(prompt, other)))
@@ -79,15 +82,19 @@ def read_verdict(task: Any, case: Case, answer: str) -> tuple[Span, ...] | None:
     """
     lines = (line.strip() for line in drop_thoughts(answer).splitlines())
     line = next((line for line in lines if line and not line.startswith("```")), "")
+    labels = {label.strip().lower(): label for label in get_labels(task, case)}
+    if is_category(case[1:]) and (said := labels.get(line.strip(_MARKS).lower())):
+        named = ((case.start, case.end, said),)
+        # Where there can be several, the question is about one.
+        return named if named in case.readings or () not in case.readings else None
     match = _SPAN.fullmatch(line)
     if match is None:
         if _NOTHING.fullmatch(line):
-            return ()
+            return () if () in case.readings else None
         number = _NUMBER.match(line)
         if number is None or not 1 <= int(number[1]) <= len(case.readings):
             return None
         return case.readings[int(number[1]) - 1]
-    labels = {label.strip().lower(): label for label in get_labels(task, case)}
     label = labels.get(match["label"].strip(_MARKS).lower())
     for surface in (match["text"], match["text"].strip(_MARKS)):
         start = case.text.find(surface, max(0, case.start - len(surface) + 1))
@@ -102,6 +109,10 @@ def get_labels(task: Any, case: Case) -> list[str]:
     return list(getattr(task, "labels", None) or sorted(named))
 
 
-def _describe(text: str, reading: tuple[Span, ...]) -> str:
+def _describe(case: Case, reading: tuple[Span, ...]) -> str:
+    if is_category(case[1:]):
+        labels = sorted({label for spans in case.readings for *_, label in spans})
+        return reading[0][2] if reading else f"not {' or '.join(labels)}"
+    text = case.text
     named = [f'"{text[start:end]}" is {label}' for start, end, label in reading]
     return ", ".join(named) or "no entity"
