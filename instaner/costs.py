@@ -29,7 +29,7 @@ _SOURCE = (
 )
 # A million sentences of financial news, classified by sentiment, as the text of the
 # article has it. None: it says nothing, or no figure.
-_CASE_STUDY: tuple[dict[str, Any], ...] = (
+CASE_STUDY: tuple[dict[str, Any], ...] = (
     {
         "system": "RoBERTa-base, trained on Mixtral's answers",
         "usd_per_million_texts": 2.7,
@@ -118,7 +118,7 @@ def add_costs(
             **_break_even(systems, teacher, student, made["usd"], settings),
             "texts_per_day": settings.texts_per_day,
         },
-        "case_study": [{**row, "source": _SOURCE} for row in _CASE_STUDY],
+        "case_study": [{**row, "source": _SOURCE} for row in CASE_STUDY],
     }
 
 
