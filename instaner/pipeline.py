@@ -17,7 +17,7 @@ from thinc.api import Config, ConfigValidationError
 
 from .errors import InstaNERError
 from .targets import ENTS, Target
-from .tasks.ner import adopt
+from .tasks.adopting import adopt
 
 LLM_FACTORY = "llm"
 

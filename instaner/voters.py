@@ -15,8 +15,8 @@ from .errors import InstaNERError
 from .llm.store import Failure, hash_prompt
 from .pipeline import get_llms, get_target
 from .targets import Offsets, Target, is_category
+from .tasks.adopting import adopt
 from .tasks.grounding import Reading, Status
-from .tasks.ner import adopt
 
 _BATCH = 200  # texts in memory while the answers about them are read
 

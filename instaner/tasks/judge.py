@@ -3,7 +3,7 @@
 import re
 from functools import cached_property
 
-from spacy_llm.tasks.ner import NERTask
+from spacy_llm.tasks.builtin_task import BuiltinTaskWithLabels
 
 from .grounding import Mention, Reading, Status, normalise
 
@@ -26,13 +26,13 @@ _NOTHING = ("none", "n/a", "null", "nil", "nothing", "no entity", "none found")
 class Judge:
     """Knows the labels of a task, and the text that was asked about.
 
-    task (NERTask): The task.
+    task (BuiltinTaskWithLabels): The task.
     text (str): The text, or "".
     labels (Dict[str, Optional[str]]): Labels by their folded form; None for one that
         several have.
     """
 
-    def __init__(self, task: NERTask, text: str) -> None:
+    def __init__(self, task: BuiltinTaskWithLabels, text: str) -> None:
         self.text = text
         self.labels: dict[str, str | None] = {}
         self._task = task

@@ -1,14 +1,12 @@
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Literal, Tuple
+from typing import Any, Callable, Dict, Iterable, Literal
 
 from spacy.tokens import Doc, Span
-from spacy.vocab import Vocab
 from spacy_llm.tasks.ner import NERTask, make_ner_task_v3
 from spacy_llm.tasks.ner.task import DEFAULT_NER_TEMPLATE_V3
 from spacy_llm.tasks.ner.util import NERCoTExample
-from spacy_llm.tasks.span import parse_responses_cot
 from spacy_llm.tasks.util.sharding import make_shard_mapper
 from spacy_llm.ty import (
     ExamplesConfigType,
@@ -17,60 +15,38 @@ from spacy_llm.ty import (
     ShardMapper,
     ShardReducer,
 )
-from spacy_llm.util import split_labels
 
 from ..errors import InstaNERError
-from .grounding import READINGS, Reading, dump_readings, ground, load_readings
-from .prompts import get_constant, mark_constant
+from .base import (
+    Task,
+    check_known,
+    estimate_tokens,
+    get_options,
+    keep_readings,
+    reduce_shards,
+    set_hooks,
+)
+from .grounding import Reading, ground
+from .prompts import make_object, make_response_format
 from .reading import read_answer
 
 JSON_TEMPLATE = Path(__file__).with_name("ner_json.jinja").read_text("utf8")
 
 _TEMPLATES = {"lines": DEFAULT_NER_TEMPLATE_V3, "json": JSON_TEMPLATE}
-_BYTES_PER_TOKEN = 3  # fewer than most languages have, so that no prompt is too long
 
 
-class _Task(NERTask):
-    """spacy-llm's task. Its prompts say which part of them is constant, and what form
-    the answers are to have."""
-
+class _Task(Task, NERTask):
     format: Literal["lines", "json"] = "lines"
 
-    def generate_prompts(
-        self, docs: Iterable[Doc], context_length: int | None = None
-    ) -> Iterable[Tuple[Iterable[Any], Iterable[Doc]]]:
-        samples = [Doc(Vocab(), words=[word]) for word in ("one", "two")]
-        (one,), (two,) = (prompts for prompts, _ in super().generate_prompts(samples))
-        constant = get_constant(one, two)
-        wanted = make_response_format(self.labels) if self.format == "json" else None
-        for prompts, shards in super().generate_prompts(docs, context_length):
-            marked = mark_constant(prompts, constant, response_format=wanted)
-            yield list(marked), shards
+    def make_response_format(self) -> Dict[str, Any]:
+        entity = make_object(
+            text={"type": "string"}, label={"type": "string", "enum": list(self.labels)}
+        )
+        entities = {"type": "array", "items": entity}
+        return make_response_format("entities", entities=entities)
 
     def _get_prompt_data(self, *args: Any) -> Dict[str, Any]:
         return {**super()._get_prompt_data(*args), "to_json": _dump_example}
-
-
-def make_response_format(labels: Iterable[str]) -> dict[str, Any]:
-    """RETURNS (Dict[str, Any]): The response_format that holds an answer to surfaces
-    and labels, as chat completions have it:
-    https://platform.openai.com/docs/guides/structured-outputs
-    """
-    entity = _make_object(
-        text={"type": "string"}, label={"type": "string", "enum": list(labels)}
-    )
-    schema = _make_object(entities={"type": "array", "items": entity})
-    json_schema = {"name": "entities", "strict": True, "schema": schema}
-    return {"type": "json_schema", "json_schema": json_schema}
-
-
-def _make_object(**properties: Any) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
 
 
 def _dump_example(example: Any) -> str:
@@ -95,55 +71,21 @@ def parse_responses(
     options (Any): Passed on to ground.
     YIELDS (Iterable[List[Span]]): Spans of each shard of a doc.
     """
-    for doc_shards, answers in zip(shards, responses, strict=False):
-        doc_spans = []
-        for shard, answer in zip(doc_shards, answers, strict=False):
-            mentions, others = read_answer(task, answer, shard.text)
-            spans, readings = ground(shard, mentions, **options)
-            shard.user_data[READINGS] = dump_readings(readings + others)
-            doc_spans.append(spans)
-        yield doc_spans
+
+    def read(shard: Doc, answer: str) -> tuple[list[Span], list[Reading]]:
+        mentions, others = read_answer(task, answer, shard.text)
+        spans, readings = ground(shard, mentions, **options)
+        return spans, readings + others
+
+    return keep_readings(read, shards, responses)
 
 
-def reduce_shards(task: NERTask, shards: Iterable[Doc]) -> Doc:
-    """A spacy-llm shard reducer that keeps the readings, and the text as it was:
-    spacy-llm's own puts a space between shards where there was none.
+def take_over(task: NERTask) -> None:
+    """Have spacy-llm's own NER v3 task ask and read as instaner.NER.v1 does.
 
     task (NERTask): The task.
-    shards (Iterable[Doc]): Shards of a doc.
-    RETURNS (Doc): The doc.
     """
-    shards = list(shards)
-    if len(shards) == 1:
-        return shards[0]
-    readings: list[Reading] = []
-    offset = 0
-    for shard in shards:
-        for reading in load_readings(shard) or ():
-            if reading.start >= 0:
-                start, end = reading.start + offset, reading.end + offset
-                reading = reading._replace(start=start, end=end)
-            readings.append(reading)
-        shard.user_data.pop(READINGS, None)
-        offset += len(shard.text)
-    doc = Doc.from_docs(shards, ensure_whitespace=False)
-    doc.user_data[READINGS] = dump_readings(readings)
-    return doc
-
-
-def adopt(task: Any) -> Any:
-    """Have spacy-llm's own NER v3 task ask and read as instaner.NER.v1 does: its prompt
-    is the same, but it drops silently what it cannot read.
-
-    task (Any): Task of an llm component. One with a parser of its own is left alone.
-    RETURNS (Any): The task.
-    """
-    if isinstance(task, NERTask) and task._parse_responses is parse_responses_cot:
-        task.__class__ = _Task
-        task._shard_mapper = partial(_map_shards, task._shard_mapper)
-        task._parse_responses = parse_responses
-        task._shard_reducer = reduce_shards
-    return task
+    set_hooks(task, _Task, parse_responses, reduce_shards)
 
 
 def make_ner_task(
@@ -176,14 +118,9 @@ def make_ner_task(
     RAISES (InstaNERError): On no labels, or a label in the definitions or examples that
         is not one of them.
     """
-    names = split_labels(labels) or list(label_definitions or {})
-    if not names:
-        raise InstaNERError(
-            "instaner.NER.v1 needs labels: set labels or label_definitions in the "
-            "task's config."
-        )
-    raw_examples = list((examples() if callable(examples) else examples) or [])
-    _check_labels(label_definitions or {}, names, "label_definitions")
+    names, raw_examples = get_options(
+        "instaner.NER.v1", labels, label_definitions, examples
+    )
     for example in raw_examples:
         try:
             used = [s["label"] for s in example["spans"] if s["is_entity"]]
@@ -192,53 +129,22 @@ def make_ner_task(
                 f"An example has no text and spans as spacy.NER.v3 wants them: "
                 f'"{str(example)[:100]}". Mend it.'
             ) from err
-        _check_labels(used, names, f'the example "{example.get("text", "")[:60]}"')
+        check_known(used, names, f'the example "{example.get("text", "")[:60]}"')
     task = make_ner_task_v3(
         prompt_example_type=prompt_example_type or NERCoTExample,
         labels=names,
         template=template or _TEMPLATES[format],
         label_definitions=label_definitions,
         examples=raw_examples or None,
-        shard_mapper=shard_mapper or make_shard_mapper(_estimate_tokens),
+        shard_mapper=shard_mapper or make_shard_mapper(estimate_tokens),
         normalizer=normalizer,
         scorer=scorer,
         description=description,
     )
-    adopt(task)
+    take_over(task)
     task.format = format
     if fuzzy is not None:
         task._parse_responses = partial(parse_responses, fuzzy=fuzzy)
     if shard_reducer is not None:
         task._shard_reducer = shard_reducer
     return task
-
-
-def _map_shards(
-    mapper: ShardMapper,
-    doc: Doc,
-    i_doc: int,
-    context_length: int,
-    render: Callable[[Doc, int, int, int], str],
-) -> Iterable[Doc]:
-    if len(doc) < 2:  # spacy-llm's own halves it for ever
-        return [doc]
-    try:
-        return mapper(doc, i_doc, context_length, render)
-    except ValueError as err:
-        raise InstaNERError(
-            f"The prompt is longer than context_length ({context_length} tokens), "
-            "however short the text. Raise it, or shorten definitions and examples."
-        ) from err
-
-
-def _estimate_tokens(prompt: str) -> int:
-    return len(prompt.encode("utf8")) // _BYTES_PER_TOKEN
-
-
-def _check_labels(used: Iterable[str], labels: list[str], where: str) -> None:
-    for label in used:
-        if label not in labels:
-            raise InstaNERError(
-                f'Label "{label}" in {where} is not one of the labels '
-                f"({', '.join(labels)}). Add it to the labels, or mend it there."
-            )

@@ -1,4 +1,5 @@
-"""Which part of a prompt is the same for every text."""
+"""Which part of a prompt is the same for every text, and what form of answer it asks
+for."""
 
 from itertools import takewhile
 from typing import Any, Dict, Iterable, Iterator
@@ -33,3 +34,24 @@ def mark_constant(
             yield Prompt(prompt, constant=length, response_format=response_format)
         else:
             yield prompt
+
+
+def make_response_format(name: str, **properties: Any) -> Dict[str, Any]:
+    """RETURNS (Dict[str, Any]): The response_format that holds an answer to an object
+    with these properties, as chat completions have it:
+    https://platform.openai.com/docs/guides/structured-outputs
+    """
+    schema = make_object(**properties)
+    json_schema = {"name": name, "strict": True, "schema": schema}
+    return {"type": "json_schema", "json_schema": json_schema}
+
+
+def make_object(**properties: Any) -> Dict[str, Any]:
+    """RETURNS (Dict[str, Any]): The JSON schema of an object that has all of these
+    properties and no other."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }

@@ -85,11 +85,10 @@ def read_answer(
     reader = _Reader(task, text)
     said = drop_thoughts(answer.replace("\r\n", "\n"))
     pieces: list[Piece] = []
-    if not _THINKING.match(said):  # else it was cut off before it answered
-        for part in (_FINAL.split(said)[-1], said):
-            pieces = list(reader.read(part))
-            if not all(map(is_lost, pieces)):
-                break
+    for part in (_FINAL.split(said)[-1], said):
+        pieces = list(reader.read(part))
+        if not all(map(is_lost, pieces)):
+            break
     if not pieces:  # nothing but wrapping
         pieces.append(lose(_get_line(answer.strip(), 0)))
     mentions = [piece for piece in pieces if isinstance(piece, Mention)]
@@ -97,8 +96,10 @@ def read_answer(
 
 
 def drop_thoughts(answer: str) -> str:
-    """RETURNS (str): What follows after a model has thought aloud."""
-    return _THOUGHT.split(answer)[-1]
+    """RETURNS (str): What follows after a model has thought aloud; nothing if it was
+    cut off before it answered."""
+    said = _THOUGHT.split(answer)[-1]
+    return "" if _THINKING.match(said) else said
 
 
 class _Reader(Judge):

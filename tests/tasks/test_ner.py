@@ -13,9 +13,9 @@ from spacy_llm.tasks.span import parse_responses_cot
 
 from instaner.errors import InstaNERError
 from instaner.llm.store import Prompt
-from instaner.tasks.generate import make_generate_task
+from instaner.tasks.adopting import adopt
 from instaner.tasks.grounding import Reading, Status, load_readings
-from instaner.tasks.ner import adopt, make_ner_task, parse_responses
+from instaner.tasks.ner import make_ner_task, parse_responses
 
 from ..conftest import LABELS
 
@@ -120,28 +120,6 @@ def test_example_of_no_label_is_named() -> None:
 def test_example_of_no_entity_needs_no_label() -> None:
     task = make_ner_task(LABELS, examples=_make_examples("==NONE==", is_entity=False))
     assert len(task._prompt_examples) == 1
-
-
-def test_adopt_reads_answers_of_spacy_llms_task() -> None:
-    task = make_ner_task_v3(parse_responses_cot, NERCoTExample, labels=LABELS)
-    adopt(task)
-    assert task._parse_responses is parse_responses
-
-
-def test_adopt_leaves_a_parser_of_ones_own() -> None:
-    def parse(*args: Any) -> Any:
-        return []
-
-    task = make_ner_task_v3(parse, NERCoTExample, labels=LABELS)
-    adopt(task)
-    assert task._parse_responses is parse
-
-
-def test_adopt_leaves_other_tasks() -> None:
-    task = make_generate_task({"DISH": "Something to eat."})
-    before = dict(vars(task))
-    adopt(task)
-    assert vars(task) == before
 
 
 _EN = spacy.blank("en")

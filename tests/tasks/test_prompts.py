@@ -12,8 +12,9 @@ from spacy_llm.tasks.span import parse_responses_cot
 
 from instaner.llm.store import hash_prompt, make_messages
 from instaner.pipeline import get_llms, load_teacher
+from instaner.tasks.adopting import adopt
 from instaner.tasks.generate import BRIEF, make_generate_task
-from instaner.tasks.ner import adopt, make_ner_task
+from instaner.tasks.ner import make_ner_task
 from instaner.tasks.prompts import get_constant, mark_constant
 
 from ..conftest import LABELS, ROOT
