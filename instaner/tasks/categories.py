@@ -98,6 +98,7 @@ _REFUSAL = re.compile(
 _QUOTED = re.compile(r"[\"“«]([^\"“”«»\n]{3,200})[\"”»]|(?<!\w)'([^'\n]{3,200})'(?!\w)")
 _JSON = re.compile(r"\{\s*[\"'\w}]|\[\s*(?:[\"'{\]])")
 _LABEL_FIELD = re.compile(rf"(?:\w+[ _-])?{_NOUN}", re.IGNORECASE)
+_WHY_FIELD = re.compile(_WHY, re.IGNORECASE)
 _OTHER_FIELD = re.compile(
     rf"{_WHY}|text|input|evidence|comments?|notes?|confidence|score", re.IGNORECASE
 )
@@ -125,7 +126,7 @@ _LEAST = 0.5  # from which score on a label holds where several may
 _MOST_TEXTS = 3
 _SHORT = 6  # words of an answer that need not say "is"
 _LONGEST = 8  # words after "Label:" that have to be a label
-_LONGEST_LOSS = 200  # characters that are kept
+_LONGEST_LOSS, _LONGEST_REASON = 200, 500  # characters that are kept
 
 
 def read_labels(
@@ -148,7 +149,8 @@ def read_labels(
         each unknown label beside known ones.
     """
     said = drop_thoughts(answer.replace("\r\n", "\n"))
-    findings = _Reader(task, text).read(said)
+    reader = _Reader(task, text)
+    findings = reader.read(said)
     readings: list[Reading] = []
     if findings is None:
         readings.append(lose(answer.strip()[:_LONGEST_LOSS]))
@@ -163,6 +165,8 @@ def read_labels(
             status = Status.EXACT if name.strip() == label else Status.NORMALISED
         named = task.labels[0] if task.use_binary else label or name
         readings.append(Reading(status, name, named))
+    reason = reader.find_reason(said)
+    readings = [reading._replace(reason=reason) for reading in readings]
     if findings is None:
         return None, readings
     return [label for _, label in findings if label and label != _OTHER], readings
@@ -199,6 +203,8 @@ class _Reader(Judge):
         super().__init__(task, text)
         self._exclusive = task.exclusive_classes
         self._allow_none = task.allow_none and not task.exclusive_classes
+        # Whether the prompt ends with "Reason:".
+        self._says_why = getattr(task, "reasoning", False) and task.format == "text"
         self._binary = task.labels[0] if task.use_binary else None
         names = dict(self.labels)
         if self._binary is not None:
@@ -230,6 +236,35 @@ class _Reader(Judge):
         if found is None and not _JSON.match(said.strip()):
             found = self._find_in_prose(said)
         return None if found is None else self._decide(found)
+
+    def find_reason(self, said: str) -> str:
+        """RETURNS (str): Why, as far as it says so: in JSON, after "Reason:", or before
+        the label if the prompt ends with "Reason:"."""
+        # A model may go on with texts of its own.
+        said = next((part for part in _NEXT_TEXT.split(said) if part.strip()), "")
+        values = list(self._parse(said))
+        reason = next(filter(None, map(_find_why, values)), None)
+        if reason is None:
+            reason = self._find_reason(said, is_open=self._says_why and not values)
+        return " ".join(reason.split())[:_LONGEST_REASON]
+
+    def _find_reason(self, said: str, *, is_open: bool) -> str:
+        reason = ""
+        for line in _FENCE.sub("", said).split("\n"):
+            if match := _REASON.match(line):
+                is_open, reason, line = True, "", line[match.end() :].strip(" *_")
+            if not is_open:
+                continue
+            if _MARK.match(line) or self._read_list(line) is not None:
+                if reason:  # else it begins further down
+                    break
+                continue
+            mark = _MARK.search(line)
+            if mark and self._read_list(mark["value"]):
+                reason += line[: mark.start()]
+                break
+            reason += line + "\n"
+        return reason
 
     def _decide(self, found: list[_Said]) -> list[_Said] | None:
         """Whether what was found is an answer to what was asked."""
@@ -475,6 +510,18 @@ def _get_stated(
 
 def _has(numbers: list[int], low: int, high: int) -> bool:
     return bisect_left(numbers, low) < bisect_left(numbers, high)
+
+
+def _find_why(value: Any) -> str:
+    """The first reason in a value that parse_loosely gave."""
+    if isinstance(value, tuple):
+        for key, item in value:
+            if _WHY_FIELD.fullmatch(key) and isinstance(item, str):
+                return item
+        value = [item for _, item in value]
+    if not isinstance(value, list):
+        return ""
+    return next(filter(None, map(_find_why, value)), "")
 
 
 def _is_none(said: str) -> bool:

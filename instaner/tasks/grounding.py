@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from enum import Enum
 from functools import cached_property, lru_cache
 from itertools import chain, islice, pairwise, zip_longest
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rapidfuzz import fuzz, process
 from spacy.tokens import Doc, Span
@@ -81,6 +81,7 @@ class Reading(NamedTuple):
     label (str): The label as answered, or "".
     start (int): Offset in the doc's text where the span that it made begins, or -1.
     end (int): Offset where that span ends, or -1.
+    reason (str): Why, as far as the answer about categories says so.
     """
 
     status: Status
@@ -88,18 +89,19 @@ class Reading(NamedTuple):
     label: str
     start: int = -1
     end: int = -1
+    reason: str = ""
 
 
-def dump_readings(readings: Iterable[Reading]) -> list[tuple[str, str, str, int, int]]:
-    """RETURNS (List[Tuple[str, str, str, int, int]]): Readings as user data that spaCy
-    can write."""
-    return [(r.status.value, r.text, r.label, r.start, r.end) for r in readings]
+def dump_readings(readings: Iterable[Reading]) -> list[tuple[Any, ...]]:
+    """RETURNS (List[Tuple[Any, ...]]): Readings as user data that spaCy can write."""
+    return [(status.value, *rest) for status, *rest in readings]
 
 
 def load_readings(doc: Doc) -> list[Reading] | None:
     """Get what became of the answer about a doc.
 
-    doc (Doc): The doc. Readings that were written without offsets have none.
+    doc (Doc): The doc. Readings that were written without offsets or reasons have
+        none.
     RETURNS (Optional[List[Reading]]): The readings, or None if the task that read the
         answer keeps none.
     """

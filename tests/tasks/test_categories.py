@@ -281,6 +281,55 @@ def test_unknown_label_beside_known_ones_is_counted() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("positive", ""),
+        ("Reason: Sales rose.\nLabel: positive", "Sales rose."),
+        ("**Reason:** Sales rose.\n\n**Label:** positive", "Sales rose."),
+        ("Reason:\n\nSales rose.\n  Twice.\n\npositive", "Sales rose. Twice."),
+        ("Label: positive\nExplanation: Sales rose.", "Sales rose."),
+        ("Reason: Sales rose. Label: positive", "Sales rose."),
+        ("Reason: Sales rose.\nLabel: bullish", "Sales rose."),
+        ("Reason: Sales rose.\n```\npositive\n```", "Sales rose."),
+        ("<think>Reason: no.</think>Reason: Sales rose.\npositive", "Sales rose."),
+        ("Label: positive\n\nText: Up!\nReason: Up.\nLabel: positive", ""),
+        ("Text: Up!\nReason: Sales rose.\nLabel: positive", "Sales rose."),
+        ('{"reason": "Sales rose.", "label": "positive"}', "Sales rose."),
+        ('{"result": {"label": "positive", "Reasoning": "Up."}}', "Up."),
+        ('{"label": "positive", "reason": null}', ""),
+        ('Reason: Sales rose.\n{"label": "positive"}', "Sales rose."),
+        ("Reason: " + "Sales rose. " * 99 + "\npositive", ("Sales rose. " * 99)[:500]),
+    ],
+)
+def test_reason_is_kept(answer: str, reason: str) -> None:
+    assert [reading.reason for reading in read_labels(_ONE, answer)[1]] == [reason]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("Sales rose.\nLabel: positive", "Sales rose."),
+        (" Sales rose.\n\npositive", "Sales rose."),
+        ("Sure:\nReason: Sales rose.\nLabel: positive", "Sales rose."),
+        ("It says that sales rose, so it is positive.", None),
+        ("positive", ""),
+        ('{"label": "positive"}', ""),
+    ],
+)
+def test_what_completes_the_prompt_is_a_reason(answer: str, reason: str | None) -> None:
+    task = make_textcat_task(_MOODS, exclusive_classes=True, reasoning=True)
+    wanted = answer if reason is None else reason
+    labels, (reading,) = read_labels(task, answer)
+    assert (labels, reading.reason) == (["positive"], wanted)
+
+
+def test_each_label_has_the_reason() -> None:
+    answer = '{"reason": "A bill in a parcel.", "labels": ["Billing", "Shipping"]}'
+    readings = read_labels(_MANY, answer)[1]
+    assert [reading.reason for reading in readings] == ["A bill in a parcel."] * 2
+
+
 def test_no_label_is_a_reading() -> None:
     assert [r.status for r in read_labels(_MANY, "==NONE==")[1]] == [Status.NO_ENTITY]
     assert [r.status for r in read_labels(_SPAM, "NEG")[1]] == [Status.NO_ENTITY]
@@ -320,6 +369,7 @@ def test_any_answer_is_one_label_or_a_failure(answer: str) -> None:
 def test_any_answer_has_labels_of_the_task_or_fails(task: Any, answer: str) -> None:
     labels, readings = read_labels(task, answer)
     assert labels is None or len(set(labels) & set(task.labels)) == len(labels)
+    assert all(len(reading.reason) <= 500 for reading in readings)
     named = [r for r in readings if r.status in (Status.EXACT, Status.NORMALISED)]
     assert Counter(r.label for r in named) == Counter(labels or [])
 

@@ -412,10 +412,11 @@ def test_readings_survive_a_file() -> None:
     assert load_readings(Doc(_VOCAB).from_bytes(doc.to_bytes())) == readings
 
 
-def test_readings_without_offsets_are_read() -> None:
+@pytest.mark.parametrize("offsets", [(), (-1, -1)])
+def test_readings_without_what_came_later_are_read(offsets: tuple[int, ...]) -> None:
     doc = _make_doc("wok")
-    doc.user_data[READINGS] = [("exact", "wok", "DISH")]
-    assert load_readings(doc) == [Reading(Status.EXACT, "wok", "DISH", -1, -1)]
+    doc.user_data[READINGS] = [("exact", "wok", "DISH", *offsets)]
+    assert load_readings(doc) == [Reading(Status.EXACT, "wok", "DISH", -1, -1, "")]
 
 
 @pytest.mark.parametrize("status", Status)

@@ -28,6 +28,13 @@ def test_answer_becomes_cats() -> None:
     assert load_readings(doc) == [Reading(Status.NORMALISED, "Positive", "positive")]
 
 
+def test_reason_survives_a_file() -> None:
+    answer = "Reason: Sales rose.\nLabel: positive"
+    (doc,) = _ONE.parse_responses([[_EN.make_doc("Sales rose.")]], [[answer]])
+    (reading,) = load_readings(Doc(_VOCAB).from_bytes(doc.to_bytes())) or ()
+    assert (reading.label, reading.reason) == ("positive", "Sales rose.")
+
+
 def test_types_are_those_that_spacy_llm_checks() -> None:
     make_model = registry.get("llm_models", "spacy.NoOp.v1")
     validate_type_consistency(_ONE, make_model())
