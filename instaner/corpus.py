@@ -152,7 +152,7 @@ def read_gold(path: Path, nlp: Language) -> Iterator[Doc]:
         if "cats" in row:
             doc.cats = {**labels, **_get_cats(row["cats"], path, number)}
         ents = []
-        for start, end, label in _get_spans(row, row.get("spans"), path, number):
+        for start, end, label in _get_spans(row, _find_spans(row), path, number):
             span = doc.char_span(start, end, label=label)
             if span is None:
                 raise InstaNERError(
@@ -260,7 +260,7 @@ def _read_rows(path: Path) -> Iterator[GoldText]:
     # `instaner generate` says beside its texts how they came about.
     silver = path.with_suffix(".meta.json").exists()
     for number, row in read_jsonl(path):
-        spans = sorted(_get_spans(row, row.get("spans"), path, number))
+        spans = sorted(_get_spans(row, _find_spans(row), path, number))
         for one, other in pairwise(spans):
             if other[0] < one[1]:
                 raise InstaNERError(
@@ -575,6 +575,11 @@ def _get_marks(
     return _get_spans(row, marks, path, number)
 
 
+def _find_spans(row: dict[str, Any]) -> Any:
+    # A text that has categories need not have entities.
+    return row.get("spans", [] if "cats" in row else None)
+
+
 def _get_spans(
     row: dict[str, Any], spans: Any, path: Path, number: int
 ) -> list[Offsets]:
@@ -594,6 +599,6 @@ def _get_spans(
     if not valid:
         raise InstaNERError(
             f"{path}, line {number}: spans have to be a list of objects with start, "
-            "end (characters of the text) and label."
+            "end (characters of the text) and label (or cats be given, for categories)."
         )
     return offsets

@@ -27,6 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 ROOT = Path(__file__).parent.parent
 LABELS = ["DISH", "EQUIPMENT"]
+CATEGORIES = ["BILL", "SHIP", "SIZE"]
 KEY = "sk-very-secret"
 
 WriteRows = Callable[..., Path]
@@ -97,6 +98,29 @@ def make_teacher(record: Record) -> MakeTeacher:
                 "model": {"@llm_models": "instaner.Replay.v1", "path": path},
             }
             teacher.add_pipe("llm", name=name, config=config)
+        return teacher
+
+    return make
+
+
+@pytest.fixture
+def make_classifier(record: Record) -> MakeTeacher:
+    """The same, with answers that name categories."""
+    from instaner.tasks.textcat import make_textcat_task
+
+    def make(
+        answers: Mapping[str, str | list[str]], *, exclusive: bool = True
+    ) -> Language:
+        teacher = spacy.blank("en")
+        task = {"labels": CATEGORIES, "exclusive_classes": exclusive}
+        prompts = {}
+        for text, given in answers.items():
+            docs = [teacher.make_doc(text)]
+            ((shard_prompts, _),) = make_textcat_task(**task).generate_prompts(docs)
+            prompts[next(iter(shard_prompts))] = given
+        model = {"@llm_models": "instaner.Replay.v1", "path": str(record(prompts))}
+        task = {"@llm_tasks": "instaner.TextCat.v1", **task}
+        teacher.add_pipe("llm", config={"task": task, "model": model})
         return teacher
 
     return make

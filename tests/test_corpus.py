@@ -15,6 +15,7 @@ from instaner.corpus import (
     Text,
     read_docs,
     read_gold,
+    read_gold_texts,
     read_texts,
     split,
     write_docs,
@@ -538,3 +539,47 @@ def test_split_refuses_broken_real_texts(
     srsly.write_jsonl(real, rows)
     with pytest.raises(InstaNERError, match=message):
         _split([_make_doc(nlp, n) for n in range(9)], gold, nlp, real=[real])
+
+
+@pytest.mark.parametrize(
+    ("cats", "expected"),
+    [
+        ("A", {"A": 1, "B": 0}),
+        (["A", "B"], {"A": 1, "B": 1}),
+        ([], {"A": 0, "B": 0}),
+        ({"A": 0.3}, {"A": 0.3, "B": 0}),
+        ({"A": True, "B": False}, {"A": 1, "B": 0}),
+    ],
+)
+def test_read_gold_sets_categories(
+    write_rows: WriteRows, nlp: Language, cats: Any, expected: dict[str, float]
+) -> None:
+    path = write_rows({"text": "One.", "cats": cats}, {"text": "Two.", "cats": "B"})
+    doc, _ = read_gold(path, nlp)
+    assert {"A": 0, **doc.cats} == expected
+    assert not doc.has_annotation("ENT_IOB")
+
+
+@pytest.mark.parametrize("cats", [None, 5, [1], {"A": 2}, {"A": "yes"}, {" ": 1}])
+def test_broken_categories_are_named(
+    write_rows: WriteRows, nlp: Language, cats: Any
+) -> None:
+    path = write_rows({"text": "One.", "cats": cats})
+    for read in (read_texts, read_gold_texts, lambda path: read_gold(path, nlp)):
+        with pytest.raises(InstaNERError, match=r"rows\.jsonl, line 1: cats have to"):
+            list(read(path))
+
+
+def test_gold_categories_are_marks(write_rows: WriteRows) -> None:
+    rows = [{"text": "One.", "cats": ["A", "B"]}, {"text": "Two.", "cats": []}]
+    path = write_rows(*rows, {"text": "Three.", "spans": []})
+    one, two, three = read_gold_texts(path)
+    assert one.spans == [(-1, 0, "A"), (-1, 0, "B")]
+    assert (two.spans, two.unknown) == ([], [])
+    assert (three.spans, three.unknown) == ([], [(-1, 0)])
+
+
+def test_entities_of_gold_come_before_its_categories(write_rows: WriteRows) -> None:
+    path = write_rows({**_GOLD, "cats": "A"})
+    (gold,) = read_gold_texts(path)
+    assert gold.spans == [(16, 33, "EQUIPMENT")]

@@ -146,7 +146,7 @@ def read_labels(
     RETURNS (Tuple[Optional[List[str]], List[Reading]]): The labels, in the order of the
         answer; None if it cannot be read. And what became of what it says: a reading
         for each label, or one that it says there is none, or that it is unreadable; and
-        each unknown label beside known ones.
+        each unknown label beside known ones; each with the reason, if it gives one.
     """
     said = drop_thoughts(answer.replace("\r\n", "\n"))
     reader = _Reader(task, text)
