@@ -9,7 +9,7 @@ import spacy
 import srsly
 from spacy.language import Language
 from spacy.pipeline import EntityRuler
-from spacy.tokens import Span
+from spacy.tokens import Doc, Span
 
 from instaner.corpus import PROVENANCE, write_docs
 from instaner.errors import InstaNERError
@@ -417,3 +417,72 @@ def test_size_is_that_of_all_files(tmp_path: Path) -> None:
 
 def test_size_of_no_folder_is_0(tmp_path: Path) -> None:
     assert get_size(tmp_path / "nowhere") == 0
+
+
+def _make_sorter(**scores: dict[str, float]) -> Language:
+    """A pipeline that gives texts scores of categories, by their first word."""
+    nlp = spacy.blank("en")
+    nlp.add_pipe("test_sorter", config={"scores": scores})
+    return nlp
+
+
+@Language.factory("test_sorter")
+def _make_sort(nlp: Language, name: str, scores: dict[str, dict[str, float]]) -> Any:
+    def sort(doc: Doc) -> Doc:
+        doc.cats = dict(scores[doc[0].text])
+        return doc
+
+    return sort
+
+
+_SORTED = [
+    {"text": "Bill please", "cats": "BILL"},
+    {"text": "Where is it", "cats": "SHIP"},
+    {"text": "Wide enough?", "cats": "SIZE"},
+]
+
+
+def test_categories_are_scored(write_rows: WriteRows) -> None:
+    nlp = _make_sorter(
+        Bill={"BILL": 0.8, "SHIP": 0.2},
+        Where={"BILL": 0.4, "SHIP": 0.6},
+        Wide={"BILL": 0.1, "SHIP": 0.9},
+    )
+    result = evaluate(nlp, write_rows(*_SORTED))
+    assert result["cats_acc"] == result["cats_micro_f"] == pytest.approx(2 / 3)
+    assert result["cats_macro_f"] == pytest.approx((1 + 2 / 3 + 0) / 3)
+    assert result["cats_balanced_acc"] == pytest.approx(2 / 3)
+    assert result["cats_f_per_type"]["SIZE"]["support"] == 1
+    assert result["spans"][2] == [(-1, 0, "SHIP")]
+    assert result["confusion"]["SIZE"] == {"SHIP": 1}
+    # 0.8 and 0.6 hold, 0.9 does not.
+    assert result["calibration"]["ece"] == pytest.approx((0.2 + 0.4 + 0.9) / 3)
+    assert "ents_f" not in result
+
+
+def test_teacher_and_student_are_compared_on_categories(
+    make_classifier: MakeTeacher, write_rows: WriteRows
+) -> None:
+    gold = write_rows(*_SORTED, name="gold.jsonl")
+    teacher = make_classifier(
+        {"Bill please": "BILL", "Where is it": "I do not know.", "Wide enough?": "SIZE"}
+    )
+    certain = {"BILL": 0.0, "SHIP": 0.0, "SIZE": 1.0}
+    student = _make_sorter(Bill=certain, Where=certain, Wide=certain)
+    results = {"teacher": evaluate(teacher, gold), "student": evaluate(student, gold)}
+    assert results["teacher"]["cats_micro_f"] == pytest.approx(2 / 3)
+    assert results["teacher"]["calibration"] is None
+    comparison = compare(results, gold)
+    assert comparison["gold"]["attr"] == "cats"
+    assert comparison["gold"]["one_category"]
+    pair = comparison["paired"]["student"]["all"]
+    assert pair["difference"] == pytest.approx(-1 / 3)
+    assert comparison["systems"]["student"]["cats_f_per_type"]["BILL"]["f"] == 0
+    assert comparison["systems"]["teacher"]["errors"]["missed"] == 1
+
+
+def test_several_categories_are_chosen_by_their_scores(write_rows: WriteRows) -> None:
+    gold = write_rows({"text": "Bill it", "cats": ["BILL", "SHIP"]})
+    result = evaluate(_make_sorter(Bill={"BILL": 0.9, "SHIP": 0.5, "SIZE": 0.4}), gold)
+    assert result["cats_acc"] == 1
+    assert result["cats_balanced_acc"] is None

@@ -3,6 +3,7 @@ import random
 import numpy as np
 import pytest
 import spacy
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 from spacy.scorer import get_ner_prf
 from spacy.tokens import Doc, Span
 from spacy.training import Example
@@ -11,6 +12,7 @@ from instaner.scores import (
     TP,
     GoldText,
     Kind,
+    calibrate,
     count,
     count_confusion,
     count_errors,
@@ -19,8 +21,9 @@ from instaner.scores import (
     match,
     match_texts,
     score,
+    score_categories,
 )
-from instaner.vote import Offsets
+from instaner.targets import Offsets, make_mark
 
 _LABELS = ["A", "B", "C"]
 
@@ -166,3 +169,92 @@ def test_examples_are_few_and_name_their_text() -> None:
     assert len(examples["missed"]) < 10
     assert examples["missed"][1] == {"text": 1, "gold": (0, 3, "A"), "predicted": None}
     assert examples["label"] == []
+
+
+def _make_cats(seed: int, n: int, most: int) -> list[list[Offsets]]:
+    rng = random.Random(seed)
+    return [
+        [make_mark(la) for la in rng.sample(_LABELS, rng.randint(most == 1, most))]
+        for _ in range(n)
+    ]
+
+
+def _to_golds(marks: list[list[Offsets]]) -> list[GoldText]:
+    return [GoldText("A text.", spans, [], False) for spans in marks]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_scores_of_one_category_are_those_of_sklearn(seed: int) -> None:
+    gold, found = _make_cats(seed, 80, 1), _make_cats(seed + 99, 80, 1)
+    golds = _to_golds(gold)
+    counts = count(match_texts(golds, found), _LABELS, one_category=True).sum(axis=0)
+    ours = score_categories(golds, found, counts[1:])
+    y, p = ([spans[0][2] for spans in marks] for marks in (gold, found))
+    assert score(counts[0])["f"] == pytest.approx(accuracy_score(y, p))
+    assert ours["cats_acc"] == pytest.approx(accuracy_score(y, p))
+    assert ours["cats_macro_f"] == pytest.approx(f1_score(y, p, average="macro"))
+    balanced = balanced_accuracy_score(y, p)
+    assert ours["cats_balanced_acc"] == pytest.approx(balanced)
+    by_label = f1_score(y, p, labels=_LABELS, average=None)
+    assert get_prf(counts[1:])[:, 2] == pytest.approx(by_label)
+    assert count_errors(match_texts(golds, found))["label"] == len(y) - counts[0, TP]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_scores_of_several_categories_are_those_of_sklearn(seed: int) -> None:
+    gold, found = _make_cats(seed, 80, 3), _make_cats(seed + 99, 80, 3)
+    golds = _to_golds(gold)
+    counts = count(match_texts(golds, found), _LABELS).sum(axis=0)
+    ours = score_categories(golds, found, counts[1:])
+    y, p = (
+        np.array([[make_mark(la) in spans for la in _LABELS] for spans in marks])
+        for marks in (gold, found)
+    )
+    assert score(counts[0])["f"] == pytest.approx(f1_score(y, p, average="micro"))
+    assert ours["cats_macro_f"] == pytest.approx(f1_score(y, p, average="macro"))
+    assert ours["cats_acc"] == pytest.approx(accuracy_score(y, p))
+    assert ours["cats_balanced_acc"] is None
+
+
+def test_text_without_an_answer_counts_as_wrong() -> None:
+    golds = _to_golds([[make_mark("A")], [make_mark("B")]])
+    matches = match_texts(golds, [[make_mark("A")], []])
+    counts = count(matches, ["A", "B"], one_category=True).sum(axis=0)
+    assert get_prf(counts[0]).tolist() == [0.5, 0.5, 0.5]
+    assert counts[2].tolist() == [0, 0, 1, 0]  # but it was not taken for another
+
+
+def test_what_nobody_knows_of_a_text_is_not_scored() -> None:
+    golds = [*_to_golds([[make_mark("A")]]), GoldText("?", [], [(-1, 0)], False)]
+    marks = [[make_mark("A")], [make_mark("B")]]
+    counts = count(match_texts(golds, marks), ["A", "B"], one_category=True)
+    assert counts[1].tolist() == np.zeros((3, 4)).tolist()
+    assert score_categories(golds, marks, counts.sum(axis=0)[1:])["cats_acc"] == 1
+
+
+def test_calibration_error_is_the_mean_distance_in_bins() -> None:
+    golds = _to_golds([[make_mark(la)] for la in "AABB"])
+    cats = [{"A": s, "B": 1 - s} for s in (0.95, 0.97, 0.91, 0.35)]
+    found = calibrate(golds, cats)
+    assert found is not None
+    # Three scores in the last bin, of which one does not hold; one in the seventh.
+    assert [row["count"] for row in found["bins"]] == [1, 3]
+    mean = (0.95 + 0.97 + 0.91) / 3
+    expected = 3 / 4 * abs(mean - 2 / 3) + 1 / 4 * abs(0.65 - 1)
+    assert found["ece"] == pytest.approx(expected)
+
+
+def test_scores_that_are_right_as_often_as_they_say_have_no_error() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.uniform(0.5, 1, 20_000)
+    labels = np.where(rng.uniform(size=len(scores)) < scores, "A", "B")
+    golds = _to_golds([[make_mark(str(label))] for label in labels])
+    found = calibrate(golds, [{"A": float(s), "B": float(1 - s)} for s in scores])
+    assert found is not None
+    assert found["ece"] < 0.015
+
+
+def test_hard_labels_are_not_calibrated() -> None:
+    golds = _to_golds([[make_mark("A")]])
+    assert calibrate(golds, [{"A": 1.0, "B": 0.0}]) is None
+    assert calibrate(golds, [{}]) is None
