@@ -8,10 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import spacy
 import srsly
-from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    f1_score,
+    precision_recall_fscore_support,
+)
 from spacy.scorer import Scorer
 from spacy.training import Example
 
@@ -51,6 +57,14 @@ def _get_vars(encoder: Path) -> list[str]:
     return [word for name in values for word in (f"--vars.{name}", values[name])]
 
 
+def _cut_briefs(path: Path) -> None:
+    """Leave some texts of each of a few briefs."""
+    rows = list(srsly.read_jsonl(path))
+    briefs = list(dict.fromkeys(row["brief"] for row in rows))[: 3 * BRIEFS]
+    kept = [row for brief in briefs for row in rows if row["brief"] == brief]
+    srsly.write_jsonl(path, [row for k, row in enumerate(kept) if k % 10 < TEXTS])
+
+
 def _cut(path: Path, count: int) -> None:
     rows = list(srsly.read_jsonl(path))[:count]
     srsly.write_jsonl(path, rows)
@@ -71,8 +85,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for row in rows:
         row["response"] = "\n".join(row["response"].split("\n")[:TEXTS])
     srsly.write_jsonl(recording, rows)
-    for name in ("student.cfg", "student_cnn.cfg"):
-        config = folder / "configs" / name
+    for name in ("texts", "gold"):
+        _cut_briefs(folder / f"assets/textcat/{name}.jsonl")
+    for name in ("student", "student_cnn", "textcat", "textcat_cnn"):
+        config = folder / "configs" / f"{name}.cfg"
         text = config.read_text("utf8")
         text = re.sub(r"max_steps = \d+", f"max_steps = {STEPS}", text)
         text = re.sub(r"eval_frequency = \d+", f"eval_frequency = {STEPS}", text)
@@ -208,3 +224,43 @@ def test_changed_prompt_is_one_line_and_nothing_is_lost(
     (line,) = done.stderr.splitlines()
     assert re.search(r"Text train-00-00: No answer \(sample 0\) recorded in .*", line)
     assert sorted((project / "corpus/annotated").iterdir()) == shards
+
+
+def test_second_workflow_sorts_texts(project: Path, tiny_encoder: Path) -> None:
+    args = _get_vars(tiny_encoder)
+    steps = "annotate split train train-cnn evaluate report package swap".split()
+    assert _run(project, "textcat", *args) == [f"textcat-{step}" for step in steps]
+    assert _run(project, "textcat", *args) == []
+    swapped = spacy.load(project / "training/textcat/swapped")
+    assert swapped.pipe_names == ["sentencizer", "textcat"]
+    labels = list(srsly.read_yaml(project / "assets/textcat/labels.yml"))
+    assert sorted(swapped("Where is my parcel?").cats) == sorted(labels)
+    report = project / "training/textcat/report"
+    assert "accuracy" in (report / "report.md").read_text("utf8")
+    comparison = srsly.read_json(report / "comparison.json")
+    nlp = spacy.blank("en")
+    golds = list(read_gold(project / "corpus/textcat/test.spacy", nlp))
+    wanted = [max(doc.cats, key=lambda la: doc.cats[la]) for doc in golds]
+    for name, result in comparison["systems"].items():
+        path = project / f"training/textcat/metrics/{name}.json"
+        found = [label for ((_, _, label),) in srsly.read_json(path)["spans"]]
+        accuracy = accuracy_score(wanted, found)
+        assert result["cats_acc"] == pytest.approx(accuracy)
+        assert result["cats_micro_f"] == pytest.approx(accuracy)
+        macro = f1_score(wanted, found, average="macro")
+        assert result["cats_macro_f"] == pytest.approx(macro)
+        balanced = balanced_accuracy_score(wanted, found)
+        assert result["cats_balanced_acc"] == pytest.approx(balanced)
+    student = spacy.load(project / "training/textcat/student/model-best")
+    scores = [max(doc.cats.values()) for doc in student.pipe(d.text for d in golds)]
+    path = project / "training/textcat/metrics/student.json"
+    found = [label for ((_, _, label),) in srsly.read_json(path)["spans"]]
+    right = np.array(found) == np.array(wanted)
+    bins = np.minimum((np.array(scores) * 10).astype(int), 9)
+    error = sum(
+        abs(right[bins == k].mean() - np.array(scores)[bins == k].mean())
+        * (bins == k).mean()
+        for k in set(bins.tolist())
+    )
+    calibration = comparison["systems"]["student"]["calibration"]
+    assert calibration["ece"] == pytest.approx(error, abs=1e-6)
