@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jinja2
 import srsly
@@ -14,53 +14,49 @@ from spacy import displacy
 
 from ..errors import InstaNERError
 from ..files import check_exists, write_whole
-from ..verdict import Decision, describe, name_rival
+from ..verdict import name_rival
 from .figures import draw_against, draw_curve, draw_scores
+from .tables import (
+    DECISIONS,
+    ERRORS,
+    Cell,
+    Table,
+    get_priced_as,
+    get_speed,
+    get_usd,
+    list_bases,
+    tabulate_case_study,
+    tabulate_confusion,
+    tabulate_corpus,
+    tabulate_costs,
+    tabulate_curve,
+    tabulate_errors,
+    tabulate_labels,
+    tabulate_scores,
+    tabulate_systems,
+)
+from .words import (
+    capitalise,
+    is_number,
+    show_bytes,
+    show_money,
+    show_number,
+    show_percent,
+    show_quantity,
+    show_range,
+    show_score,
+    show_seconds,
+    show_signed,
+)
 
 TITLE = "Does the student replace the LLM?"
 
 _FILES = ("index.html", "report.md", "comparison.json")
-_NONE = "–"
-_DECISIONS = [decision.value for decision in Decision]
-_ERRORS = {
-    "missed": ("Missed", "in the gold, but not found"),
-    "spurious": ("Spurious", "found, but not in the gold"),
-    "boundary": ("Wrong boundary", "the right label on too much or too little"),
-    "label": ("Wrong label", "the right words with another label"),
-    "both": ("Both wrong", "another label on too much or too little"),
-}
 _AGAINST = {"cost": "US dollars for a million texts", "speed": "Words per second"}
 _EXAMPLES = 2  # of a kind of error, of those that the comparison holds
 _OPEN = 6  # texts that are seen without opening the others
-_MATRIX = 12  # labels, with more of which the most frequent confusions are listed
-_CONFUSIONS = 15
-_SHADES = 5
 _LABEL_COLOURS = 8
 _ENTITY = '<mark class="{bg}">{text}<span class="label">{label}</span></mark>'
-
-
-class Cell(NamedTuple):
-    """A cell of a table.
-
-    text (str): What it says.
-    note (str): What stands below it, smaller.
-    style (str): Classes that it has on the page.
-    """
-
-    text: str
-    note: str = ""
-    style: str = ""
-
-
-class Table(NamedTuple):
-    """A table, whose first column heads its rows.
-
-    head (List[str]): Headings of the columns.
-    rows (List[List[Cell]]): The rows.
-    """
-
-    head: list[str]
-    rows: list[list[Cell]]
 
 
 def make_report(
@@ -170,12 +166,12 @@ def _render(name: str, view: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     env.filters.update(
-        number=_number,
-        quantity=_quantity,
-        money=_money,
-        percent=_percent,
-        range=_range,
-        score=_score,
+        number=show_number,
+        quantity=show_quantity,
+        money=show_money,
+        percent=show_percent,
+        range=show_range,
+        score=show_score,
         table=_to_markdown,
     )
     return env.get_template(name).render(view)
@@ -211,76 +207,6 @@ def _to_markdown(table: Table) -> Markup:
     return Markup("\n".join(lines))
 
 
-# Numbers, for a person
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _score(value: Any) -> str:
-    return f"{value:.3f}" if _is_number(value) else _NONE
-
-
-def _signed(value: Any, decimals: int = 3) -> str:
-    if not _is_number(value):
-        return _NONE
-    text = f"{abs(value):.{decimals}f}"
-    if not float(text):
-        return text
-    return f"−{text}" if value < 0 else f"+{text}"
-
-
-def _range(interval: Any) -> str:
-    if not interval or not all(map(_is_number, interval)):
-        return ""
-    return f"{interval[0]:.2f} to {interval[1]:.2f}"
-
-
-def _percent(value: Any) -> str:
-    return f"{value:.1%}" if _is_number(value) else _NONE
-
-
-def _number(value: Any) -> str:
-    return f"{value:,.0f}" if _is_number(value) else _NONE
-
-
-def _quantity(value: Any) -> str:
-    """RETURNS (str): A number, or from one to another, with three digits that count."""
-    if isinstance(value, list) and len(value) == 2:
-        low, high = map(_quantity, value)
-        return low if low == high else f"{low} to {high}"
-    if not _is_number(value):
-        return _NONE
-    if not value:
-        return "0"
-    text = f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _money(value: Any) -> str:
-    if not _is_number(value):
-        return _NONE
-    return f"${value:,.2f}" if value >= 0.1 or not value else f"${_quantity(value)}"
-
-
-def _seconds(value: Any) -> str:
-    if not _is_number(value):
-        return _NONE
-    return f"{_quantity(value)} s" if value >= 1 else f"{_quantity(value * 1000)} ms"
-
-
-def _bytes(value: Any) -> str:
-    if not _is_number(value) or not value:
-        return _NONE
-    if value >= 1e9:
-        return f"{_quantity(value / 1e9)} GB"
-    return f"{_quantity(value / 1e6)} MB"
-
-
-# What the page says
-
-
 def _make_view(report: dict[str, Any]) -> dict[str, Any]:
     """RETURNS (Dict[str, Any]): What both templates show."""
     systems = report["systems"]
@@ -304,19 +230,19 @@ def _make_view(report: dict[str, Any]) -> dict[str, Any]:
         la: f"e{k % _LABEL_COLOURS}" for k, la in enumerate(report["labels"])
     }
     teacher = None
-    if reference is not None and _is_number(systems[reference].get("ents_f")):
+    if reference is not None and is_number(systems[reference].get("ents_f")):
         teacher = reference, systems[reference]["ents_f"]
     curve = report.get("curve") or {}
     costs = report.get("costs") or {}
     differences = report.get("differences") or []
     placed = {
-        "cost": _place(report, colours, _get_usd),
-        "speed": _place(report, colours, _get_speed),
+        "cost": _place(report, colours, get_usd),
+        "speed": _place(report, colours, get_speed),
     }
     view = {
         "report": report,
         "reference": reference,
-        "priced_as": _get_priced_as(report),
+        "priced_as": get_priced_as(report),
         "rival": name_rival(report),
         "lead": lead,
         "names": names,
@@ -324,18 +250,18 @@ def _make_view(report: dict[str, Any]) -> dict[str, Any]:
         "silver": bool(report["gold"].get("silver")),
         "verdict": _tell_verdict(report, lead, reference),
         "key_figures": _list_key_figures(report, lead, reference),
-        "labels": _tabulate_labels(report, lead, reference),
-        "systems": _tabulate_systems(report, names),
-        "scores": _tabulate_scores(report, names),
-        "errors": _tabulate_errors(systems, names),
+        "labels": tabulate_labels(report, lead, reference),
+        "systems": tabulate_systems(report, names),
+        "scores": tabulate_scores(report, names),
+        "errors": tabulate_errors(systems, names),
         "examples": _list_examples(systems[lead], label_styles),
-        "confusion": _tabulate_confusion(systems[lead], report["labels"]),
-        "curve": _tabulate_curve(curve),
+        "confusion": tabulate_confusion(systems[lead], report["labels"]),
+        "curve": tabulate_curve(curve),
         "fit": curve.get("fit") if (curve.get("fit") or {}).get("doubled_f") else None,
-        "costs": _tabulate_costs(report, names),
-        "bases": _list_bases(costs, names),
-        "case_study": _tabulate_case_study(report, names),
-        "corpus": _tabulate_corpus(report.get("corpus") or {}),
+        "costs": tabulate_costs(report, names),
+        "bases": list_bases(costs, names),
+        "case_study": tabulate_case_study(report, names),
+        "corpus": tabulate_corpus(report.get("corpus") or {}),
         "differences": [
             _render_difference(row, names, label_styles) for row in differences
         ],
@@ -369,7 +295,7 @@ def _compare(difference: float, interval: Any, whom: str = "") -> str:
     text = f"{abs(difference):.3f} {side}{whom}"
     if not float(f"{difference:.3f}"):
         text = f"the same{whom and ' as' + whom}"
-    if not interval or not all(map(_is_number, interval)):
+    if not interval or not all(map(is_number, interval)):
         return text
     decimals = 2 if min(map(abs, interval)) >= 0.1 else 3
     low, high = (f"{abs(bound):.{decimals}f}" for bound in interval)
@@ -389,16 +315,18 @@ def _tell_verdict(
     paired = ((report.get("paired") or {}).get(lead) or {}).get("all") or {}
     decision = verdict.get("decision")
     rest = "this gold holds nothing to compare."
-    if _is_number(paired.get("difference")):
+    if is_number(paired.get("difference")):
         gap = _compare(paired["difference"], paired.get("interval"))
         rest = f"the student’s F1 is {gap}."
-    elif _is_number(score):
-        rest = f"the F1 of {lead} is {_score(score)}."
-    if reference is None or decision not in _DECISIONS:
+    elif is_number(score):
+        rest = f"the F1 of {lead} is {show_score(score)}."
+    if reference is None or decision not in DECISIONS:
         word = "No verdict:"
         if reference is None:
             rest = "there is nothing to compare with" + (
-                f"; the F1 of {lead} is {_score(score)}." if _is_number(score) else "."
+                f"; the F1 of {lead} is {show_score(score)}."
+                if is_number(score)
+                else "."
             )
         decision = "none"
     elif decision == "swap":
@@ -407,8 +335,10 @@ def _tell_verdict(
         word = f"Keep {name_rival(report)} for now:"
     else:
         word = "Not enough gold:"
-        if _is_number(verdict.get("more_texts")):
-            rest = f"about {_number(verdict['more_texts'])} more texts would decide."
+        if is_number(verdict.get("more_texts")):
+            rest = (
+                f"about {show_number(verdict['more_texts'])} more texts would decide."
+            )
     return {
         "decision": decision,
         "word": word,
@@ -426,168 +356,45 @@ def _list_key_figures(
     costs = (report.get("costs") or {}).get("systems") or {}
     figures = []
     paired = ((report.get("paired") or {}).get(lead) or {}).get("all") or {}
-    if _is_number(paired.get("difference")):
+    if is_number(paired.get("difference")):
         low_high = paired.get("interval")
         note = ""
-        if low_high and all(map(_is_number, low_high)):
+        if low_high and all(map(is_number, low_high)):
             confidence = report["rules"].get("confidence")
-            share = f"{confidence:.0%} " if _is_number(confidence) else ""
-            note = f"{share}interval {' to '.join(map(_signed, low_high))}"
-        figures.append(("Difference in F1", _signed(paired["difference"]), note))
-    elif _is_number(student.get("ents_f")):
-        note = _range((student.get("interval") or {}).get("f"))
-        figures.append(("F1", _score(student["ents_f"]), note))
+            share = f"{confidence:.0%} " if is_number(confidence) else ""
+            note = f"{share}interval {' to '.join(map(show_signed, low_high))}"
+        figures.append(("Difference in F1", show_signed(paired["difference"]), note))
+    elif is_number(student.get("ents_f")):
+        note = show_range((student.get("interval") or {}).get("f"))
+        figures.append(("F1", show_score(student["ents_f"]), note))
     usd = [
         (costs.get(name) or {}).get("usd_per_million_texts")
         for name in (lead, reference)
     ]
-    if _is_number(usd[0]):
-        note = f"{reference}: {_money(usd[1])}" if _is_number(usd[1]) else ""
-        if note and (model := _get_priced_as(report)):
+    if is_number(usd[0]):
+        note = f"{reference}: {show_money(usd[1])}" if is_number(usd[1]) else ""
+        if note and (model := get_priced_as(report)):
             note += f", priced as {model}"
-        figures.append(("Cost of a million texts", _money(usd[0]), note))
+        figures.append(("Cost of a million texts", show_money(usd[0]), note))
     speed = student.get("speed") or {}
     latency = (teacher.get("answers") or {}).get("latency_p50")
-    if _is_number(speed.get("latency_p50")):
+    if is_number(speed.get("latency_p50")):
         note = ""
-        if _is_number(latency):
-            note = f"{reference}: {_seconds(latency)}"
-        elif _is_number(_get_speed(report, lead)):
-            note = f"{_number(_get_speed(report, lead))} words per second"
+        if is_number(latency):
+            note = f"{reference}: {show_seconds(latency)}"
+        elif is_number(get_speed(report, lead)):
+            note = f"{show_number(get_speed(report, lead))} words per second"
         figures.append(
-            ("Time for a text, median", _seconds(speed["latency_p50"]), note)
+            ("Time for a text, median", show_seconds(speed["latency_p50"]), note)
         )
-    elif _is_number(_get_speed(report, lead)):
-        figures.append(("Words per second", _number(_get_speed(report, lead)), ""))
+    elif is_number(get_speed(report, lead)):
+        figures.append(("Words per second", show_number(get_speed(report, lead)), ""))
     if student.get("bytes"):
         memory = speed.get("peak_memory")
-        note = f"takes {_bytes(memory)} of memory" if _is_number(memory) else ""
-        figures.append(("Size on disk", _bytes(student["bytes"]), note))
+        note = f"takes {show_bytes(memory)} of memory" if is_number(memory) else ""
+        figures.append(("Size on disk", show_bytes(student["bytes"]), note))
     keys = ("name", "value", "note")
     return [dict(zip(keys, figure, strict=True)) for figure in figures]
-
-
-def _decide(decision: Any, rival: str) -> Cell:
-    if decision not in _DECISIONS:
-        return Cell(_NONE)
-    text = _capitalise(describe(Decision(decision), rival))
-    return Cell(text, style=f"decision {decision}")
-
-
-def _capitalise(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _tabulate_labels(report: dict[str, Any], lead: str, reference: str | None) -> Table:
-    """RETURNS (Table): The verdict of each label."""
-    systems = report["systems"]
-    shown = [name for name in (reference, lead) if name is not None]
-    paired = (report.get("paired") or {}).get(lead) or {}
-    verdict = (report.get("verdict") or {}).get(lead) or {}
-    head = ["Label", "Support", *(f"F1 {name}" for name in shown)]
-    if reference is not None:
-        head += ["Difference", "Verdict"]
-
-    def make_row(
-        name: str, support: Any, pairs: Any, verdict: Any, *scores: Any
-    ) -> list[Cell]:
-        row = [Cell(name), Cell(_number(support)), *(Cell(_score(s)) for s in scores)]
-        if reference is None:
-            return row
-        interval = (pairs or {}).get("interval") or []
-        note = " to ".join(map(_signed, interval)) if None not in interval else ""
-        row.append(Cell(_signed((pairs or {}).get("difference")), note))
-        decided = _decide((verdict or {}).get("decision"), name_rival(report))
-        more = (verdict or {}).get("more_texts")
-        if _is_number(more):
-            decided = decided._replace(note=f"about {_number(more)} more texts")
-        return [*row, decided]
-
-    rows = [
-        make_row(
-            label,
-            (report.get("support") or {}).get(label),
-            (paired.get("per_type") or {}).get(label),
-            (verdict.get("per_type") or {}).get(label),
-            *((systems[n]["ents_per_type"].get(label) or {}).get("f") for n in shown),
-        )
-        for label in report["labels"]
-    ]
-    scores = [systems[name].get("ents_f") for name in shown]
-    entities = report["gold"].get("entities")
-    rows.append(
-        make_row("All", entities, paired.get("all"), verdict.get("all"), *scores)
-    )
-    return Table(head, rows)
-
-
-def _tabulate_scores(report: dict[str, Any], names: Sequence[str]) -> Table:
-    """RETURNS (Table): F1 of all systems by label: what the figure shows."""
-
-    def make_cell(values: Mapping[str, Any], key: str) -> Cell:
-        return Cell(
-            _score(values.get(key)), _range((values.get("interval") or {}).get("f"))
-        )
-
-    systems = [report["systems"][name] for name in names]
-    rows = [
-        [
-            Cell(label),
-            *(make_cell(s["ents_per_type"].get(label) or {}, "f") for s in systems),
-        ]
-        for label in report["labels"]
-    ]
-    rows.insert(0, [Cell("All"), *(make_cell(s, "ents_f") for s in systems)])
-    return Table(["F1", *names], rows)
-
-
-def _tabulate_systems(report: dict[str, Any], names: Sequence[str]) -> Table:
-    """RETURNS (Table): How well each system does on all labels."""
-    systems = [report["systems"][name] for name in names]
-    rows = []
-    for title, key, short in (
-        ("F1", "ents_f", "f"),
-        ("Precision", "ents_p", "p"),
-        ("Recall", "ents_r", "r"),
-    ):
-        rows.append(
-            [
-                Cell(title),
-                *(
-                    Cell(
-                        _score(s.get(key)), _range((s.get("interval") or {}).get(short))
-                    )
-                    for s in systems
-                ),
-            ]
-        )
-    partial = [(s.get("ents_partial") or {}).get("f") for s in systems]
-    rows += [
-        _make_row("F1, overlap is enough", _score, partial),
-        _make_row("Entity accuracy", _score, [s.get("ents_acc") for s in systems]),
-        _make_row("Token accuracy", _score, [s.get("token_acc") for s in systems]),
-    ]
-    return Table(["All labels", *names], _drop_empty(rows))
-
-
-def _make_row(title: str, show: Any, values: Iterable[Any]) -> list[Cell]:
-    return [Cell(title), *(Cell(show(value)) for value in values)]
-
-
-def _drop_empty(rows: list[list[Cell]]) -> list[list[Cell]]:
-    return [row for row in rows if any(cell.text != _NONE for cell in row[1:])]
-
-
-def _tabulate_errors(systems: Mapping[str, Any], names: Sequence[str]) -> Table:
-    rows = [
-        [Cell(*_ERRORS[kind])]
-        + [
-            Cell(_number((systems[name].get("errors") or {}).get(kind)))
-            for name in names
-        ]
-        for kind in _ERRORS
-    ]
-    return Table(["Error", *names], _drop_empty(rows))
 
 
 def _list_examples(
@@ -605,8 +412,8 @@ def _list_examples(
             for row in rows[:_EXAMPLES]
             if isinstance(row.get("text"), str)
         ]
-        if examples and kind in _ERRORS:
-            found.append({"kind": _ERRORS[kind][0], "examples": examples})
+        if examples and kind in ERRORS:
+            found.append({"kind": ERRORS[kind][0], "examples": examples})
     return found
 
 
@@ -662,90 +469,6 @@ def _render_difference(
     return shown
 
 
-def _tabulate_confusion(
-    system: Mapping[str, Any], labels: Sequence[str]
-) -> Table | None:
-    """RETURNS (Optional[Table]): Gold labels by predicted ones or, with many labels,
-    the most frequent confusions.
-    """
-    confusion = system.get("confusion") or {}
-    pairs = [
-        (count, gold, predicted)
-        for gold, row in confusion.items()
-        for predicted, count in row.items()
-        if count
-    ]
-    if not pairs:
-        return None
-    if len(labels) > _MATRIX:
-        wrong = sorted(
-            (pair for pair in pairs if pair[1] != pair[2]),
-            key=lambda pair: (-pair[0], *pair[1:]),
-        )
-        rows = [
-            [
-                Cell(gold or "nothing"),
-                Cell(predicted or "nothing", style="text"),
-                Cell(_number(count)),
-            ]
-            for count, gold, predicted in wrong[:_CONFUSIONS]
-        ]
-        return Table(["Gold", "Found", "Entities"], rows) if rows else None
-    columns = [*labels, ""]
-    rows = []
-    for gold in columns:
-        row = confusion.get(gold) or {}
-        total = sum(row.values()) or 1
-        cells = [Cell(gold or "nothing")]
-        for predicted in columns:
-            count = row.get(predicted, 0)
-            style = "right" if gold == predicted else "wrong"
-            shade = math.ceil(_SHADES * count / total)
-            if not gold and not predicted:
-                cells.append(Cell(""))
-            else:
-                cells.append(Cell(_number(count), style=f"{style} s{shade}"))
-        rows.append(cells)
-    return Table(["Gold", *(f"{la or 'nothing'}" for la in columns)], rows)
-
-
-def _tabulate_curve(curve: Mapping[str, Any]) -> Table | None:
-    points = curve.get("points") or []
-    if not points:
-        return None
-    rows = [
-        [
-            Cell(_number(point.get("texts"))),
-            Cell(
-                f"{_quantity(point['share'])}%"
-                if _is_number(point.get("share"))
-                else _NONE
-            ),
-            Cell(_score(point.get("ents_f")), _range(point.get("interval"))),
-            Cell(_seconds(point.get("seconds"))),
-        ]
-        for point in points
-    ]
-    return Table(["Texts", "Share", "F1", "Training"], rows)
-
-
-def _get_usd(report: Mapping[str, Any], name: str) -> Any:
-    costs = (report.get("costs") or {}).get("systems") or {}
-    return (costs.get(name) or {}).get("usd_per_million_texts")
-
-
-def _get_priced_as(report: Mapping[str, Any]) -> str:
-    """RETURNS (str): The model whose prices stand for the teacher's, or ""."""
-    settings = (report.get("costs") or {}).get("settings") or {}
-    return str(settings.get("priced_as") or "")
-
-
-def _get_speed(report: Mapping[str, Any], name: str) -> Any:
-    system = report["systems"][name]
-    speed = (system.get("speed") or {}).get("words_per_second")
-    return system.get("words_per_second") if speed is None else speed
-
-
 def _place(
     report: Mapping[str, Any], colours: Mapping[str, int], get: Any
 ) -> list[tuple[str, int, float, float, Any]]:
@@ -753,8 +476,8 @@ def _place(
     return [
         (name, k, value, system["ents_f"], (system.get("interval") or {}).get("f"))
         for name, k in colours.items()
-        if _is_number(value := get(report, name))
-        and _is_number((system := report["systems"][name]).get("ents_f"))
+        if is_number(value := get(report, name))
+        and is_number((system := report["systems"][name]).get("ents_f"))
     ]
 
 
@@ -762,119 +485,6 @@ def _name_unplaced(names: Iterable[str], points: Iterable[tuple[Any, ...]]) -> s
     placed = {name for name, *_ in points}
     left = [name for name in names if name not in placed]
     return f"; not known of {', '.join(left)}" if left else ""
-
-
-def _tabulate_costs(report: dict[str, Any], names: Sequence[str]) -> Table | None:
-    """RETURNS (Optional[Table]): Money, speed and footprint of each system."""
-    systems = [report["systems"][name] for name in names]
-    costs = (report.get("costs") or {}).get("systems") or {}
-    priced = [costs.get(name) or {} for name in names]
-    speeds = [s.get("speed") or {} for s in systems]
-    answers = [s.get("answers") or {} for s in systems]
-
-    def merge(key: str) -> list[Any]:
-        pairs = zip(speeds, answers, strict=True)
-        return [one.get(key, other.get(key)) for one, other in pairs]
-
-    rows = [
-        _make_row(
-            "US dollars for a million texts",
-            _money,
-            [c.get("usd_per_million_texts") for c in priced],
-        ),
-        _make_row(
-            "kWh for a million texts",
-            _quantity,
-            [c.get("kwh_per_million_texts") for c in priced],
-        ),
-        _make_row(
-            "kg CO2e for a million texts",
-            _quantity,
-            [c.get("kg_co2e_per_million_texts") for c in priced],
-        ),
-        _make_row(
-            "Words per second", _number, [_get_speed(report, name) for name in names]
-        ),
-        _make_row("One text: half take up to", _seconds, merge("latency_p50")),
-        _make_row("One text: nearly all take up to", _seconds, merge("latency_p95")),
-        _make_row("Cores used", _number, [s.get("cores") for s in speeds]),
-        _make_row("Loading", _seconds, [s.get("load_seconds") for s in speeds]),
-        _make_row("Size on disk", _bytes, [s.get("bytes") for s in systems]),
-        _make_row("Memory", _bytes, [s.get("peak_memory") for s in speeds]),
-        _make_row(
-            "Prompt tokens, on this gold",
-            _number,
-            [a.get("prompt_tokens") for a in answers],
-        ),
-    ]
-    if any(a.get("estimated") for a in answers):
-        rows[-1] = [
-            cell._replace(note="estimated") if answer.get("estimated") else cell
-            for cell, answer in zip(rows[-1], [{}, *answers], strict=True)
-        ]
-    rows = _drop_empty(rows)
-    return Table(["", *names], rows) if rows else None
-
-
-def _list_bases(
-    costs: Mapping[str, Any], names: Sequence[str]
-) -> list[tuple[str, str]]:
-    """RETURNS (List[Tuple[str, str]]): Whose cost of what, and its basis."""
-    found = []
-    for name in names:
-        system = (costs.get("systems") or {}).get(name) or {}
-        for key, what in (("usd_basis", "money"), ("energy_basis", "energy")):
-            if system.get(key):
-                found.append((f"{name}, {what}", system[key]))
-    return found
-
-
-def _tabulate_case_study(report: dict[str, Any], names: Sequence[str]) -> Table | None:
-    """RETURNS (Optional[Table]): Our systems, and those of the case study."""
-    costs = report.get("costs") or {}
-    if not costs.get("case_study"):
-        return None
-    rows = []
-    for name in names:
-        system, cost = report["systems"][name], (costs.get("systems") or {}).get(name)
-        timed = system.get("speed") or system.get("answers") or {}
-        rows.append(
-            [
-                Cell(name, "here"),
-                *_list_costs(cost or {}, timed.get("latency_p50")),
-                Cell(_score(system.get("ents_f")), "F1"),
-            ]
-        )
-    for row in costs["case_study"]:
-        scored = Cell(_quantity(row.get("accuracy")), "accuracy")
-        rows.append(
-            [
-                Cell(row["system"], "case study"),
-                *_list_costs(row, row.get("latency")),
-                scored if _is_number(row.get("accuracy")) else Cell(_NONE),
-            ]
-        )
-    return Table(["System", "US dollars", "kg CO2e", "One text", "Quality"], rows)
-
-
-def _list_costs(costs: Mapping[str, Any], latency: Any) -> list[Cell]:
-    return [
-        Cell(_money(costs.get("usd_per_million_texts"))),
-        Cell(_quantity(costs.get("kg_co2e_per_million_texts"))),
-        Cell(_seconds(latency)),
-    ]
-
-
-def _tabulate_corpus(corpus: Mapping[str, Any]) -> Table | None:
-    labels = corpus.get("labels") or {}
-    if not labels:
-        return None
-    standings = ("trusted", "disputed", "dropped")
-    rows = [
-        _make_row(label, _number, [counts.get(standing, 0) for standing in standings])
-        for label, counts in labels.items()
-    ]
-    return Table(["Label", *(standing.capitalize() for standing in standings)], rows)
 
 
 def _tell_titles(view: Mapping[str, Any]) -> dict[str, str]:
@@ -894,7 +504,7 @@ def _tell_titles(view: Mapping[str, Any]) -> dict[str, str]:
     if reference is not None and len(per_type) > 1:
         titles["labels"] = {
             "swap": "The student can take over every label",
-            "keep": f"{_capitalise(name_rival(report))} is better at every label",
+            "keep": f"{capitalise(name_rival(report))} is better at every label",
             "undecided": "No label is decided yet",
         }.get(decisions.pop() if len(decisions) == 1 else "", "The labels differ")
     errors = sorted((system.get("errors") or {}).items(), key=lambda e: e[1] or 0)
@@ -908,11 +518,11 @@ def _tell_titles(view: Mapping[str, Any]) -> dict[str, str]:
     fit, points = view["fit"], (report.get("curve") or {}).get("points")
     if fit and points:
         least, last = (fit.get("interval") or [None])[0], points[-1].get("ents_f")
-        if _is_number(least) and _is_number(last) and least > last:
+        if is_number(least) and is_number(last) and least > last:
             student = report["curve"].get("student") or ""
             titles["curve"] = f"More texts would still help the {student} student"
-    usd = [_get_usd(report, name) for name in view["names"][:2]]
-    if reference is not None and all(map(_is_number, usd)) and usd[0] != usd[1]:
+    usd = [get_usd(report, name) for name in view["names"][:2]]
+    if reference is not None and all(map(is_number, usd)) and usd[0] != usd[1]:
         cheaper = name_rival(report) if usd[0] < usd[1] else "the student"
-        titles["costs"] = f"{_capitalise(cheaper)} is cheaper to run"
+        titles["costs"] = f"{capitalise(cheaper)} is cheaper to run"
     return titles
