@@ -17,7 +17,7 @@ class Rules(BaseModel, extra="forbid", frozen=True):
     """How a verdict is reached: section [verdict] of a config.
 
     annotators (str): Who labelled the gold, to stand beside the scores.
-    margin (float): How much F1 a student may lack.
+    margin (float): How much F1, or accuracy, a student may lack.
     confidence (float): How often an interval is to hold what is true.
     resamples (int): How often texts are drawn for the intervals.
     power (float): How probably the texts that are asked for would decide.
@@ -75,21 +75,21 @@ def decide(
     if difference is None:
         return Verdict(
             Decision.UNDECIDED,
-            "The gold has no such entity, so there is nothing to compare: give texts "
-            "that have some.",
+            "The gold has nothing of this kind, so there is nothing to compare: give "
+            "texts that have some.",
         )
     low, high = (f"{n:+.3f}".replace("-", "−") for n in difference[1:3])
     bounds = f"{low} to {high}"
     if difference.low > -rules.margin:
         return Verdict(
             Decision.SWAP,
-            f"The difference in F1 is {bounds}: the student surely lacks less than the "
+            f"The difference is {bounds}: the student surely lacks less than the "
             f"{rules.margin:g} that it may.",
         )
     if difference.high < -rules.margin:
         return Verdict(
             Decision.KEEP,
-            f"The difference in F1 is {bounds}: the student surely lacks more than the "
+            f"The difference is {bounds}: the student surely lacks more than the "
             f"{rules.margin:g} that it may. More texts to train on, or a larger "
             "encoder, may bring it nearer.",
         )
@@ -101,8 +101,8 @@ def decide(
     )
     return Verdict(
         Decision.UNDECIDED,
-        f"The difference in F1 is {bounds}: the student may lack more or less than "
-        f"the {rules.margin:g} that it may. {advice}",
+        f"The difference is {bounds}: the student may lack more or less than the "
+        f"{rules.margin:g} that it may. {advice}",
         more,
     )
 

@@ -73,6 +73,13 @@ def test_silver_decides_nothing(low: float, high: float) -> None:
     assert "by hand" in verdict.reason
 
 
+@pytest.mark.parametrize(("low", "high"), [(-0.01, 0.05), (-0.2, -0.1), (-0.1, 0.1)])
+def test_reason_holds_for_any_score(low: float, high: float) -> None:
+    reason = _decide(low, high).reason
+    assert reason.startswith("The difference is ")
+    assert "F1" not in reason
+
+
 def test_rules_stand_in_a_config(tmp_path: Path) -> None:
     path = tmp_path / "report.cfg"
     path.write_text("[verdict]\nmargin = 0.05\n", "utf8")
