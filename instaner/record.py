@@ -17,6 +17,7 @@ import srsly
 from .errors import InstaNERError
 from .files import hash_file, write_whole
 from .llm.store import Store
+from .scores import find_score
 
 RECORD = Path("training") / "run.json"
 CURRENT = "current"  # the name of the record of the latest run
@@ -224,7 +225,14 @@ def compare_records(before: Record, after: Record) -> dict[str, dict[str, Any]]:
     """
     hashes = _compare(before.get("hashes", {}), after.get("hashes", {}))
     lines = _compare(_get_texts(before), _get_texts(after))
-    old, new = _flatten_scores(before), _flatten_scores(after)
+    old, new = (
+        {
+            f"{system} {name}": score
+            for system, scores in get_scores(record).items()
+            for name, score in scores.items()
+        }
+        for record in (before, after)
+    )
     return {
         "settings": _compare(_flatten_settings(before), _flatten_settings(after)),
         "texts": {path: _diff(a or "", b or "") for path, (a, b) in lines.items()},
@@ -235,6 +243,34 @@ def compare_records(before: Record, after: Record) -> dict[str, dict[str, Any]]:
         "versions": _compare(before.get("versions", {}), after.get("versions", {})),
         "scores": {name: (old.get(name), new.get(name)) for name in {**old, **new}},
     }
+
+
+def get_scores(record: Record) -> dict[str, dict[str, Any]]:
+    """Get the scores of the systems of a run.
+
+    record (Dict[str, Any]): A record.
+    RETURNS (Dict[str, Dict[str, Any]]): For each system its scores by name: F1,
+        precision and recall, or accuracy and macro F1 where each text has one
+        category, F1 of each label, and words/s. Those that are not known are left out.
+    """
+    return {
+        name: _name_scores(result)
+        for name, result in record.get("scores", {}).items()
+        # Others are all systems together, or a learning curve.
+        if isinstance(result, dict) and find_score(result, "f") is not None
+    }
+
+
+def _name_scores(result: Mapping[str, Any]) -> dict[str, Any]:
+    names = {"f": "F1", "p": "precision", "r": "recall"}
+    if result.get("cats_balanced_acc") is not None:  # each text has one category
+        names = {"f": "accuracy"}
+    scores = {name: find_score(result, key) for key, name in names.items()}
+    scores["macro F1"] = result.get("cats_macro_f")
+    for label, values in (find_score(result, "per_type") or {}).items():
+        scores[f"F1 {label}"] = values.get("f")
+    scores["words/s"] = result.get("words_per_second")
+    return {name: score for name, score in scores.items() if score is not None}
 
 
 def _read_text(path: Path) -> str | None:
@@ -466,20 +502,6 @@ def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flatten(item, f"{prefix}.{key}" if prefix else f"{key}")
     else:
         yield prefix, value
-
-
-def _flatten_scores(record: Record) -> dict[str, float]:
-    scores: dict[str, Any] = {}
-    for name, result in record.get("scores", {}).items():
-        if not isinstance(result, dict) or "ents_f" not in result:
-            continue  # all systems together, or a learning curve
-        scores[f"{name} F1"] = result["ents_f"]
-        scores[f"{name} precision"] = result.get("ents_p")
-        scores[f"{name} recall"] = result.get("ents_r")
-        for label, values in (result.get("ents_per_type") or {}).items():
-            scores[f"{name} F1 {label}"] = values.get("f")
-        scores[f"{name} words/s"] = result.get("words_per_second")
-    return {name: score for name, score in scores.items() if score is not None}
 
 
 def _compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -6,6 +6,7 @@ from ..errors import InstaNERError
 from ..record import (
     compare_records,
     find_record,
+    get_scores,
     keep_record,
     read_records,
 )
@@ -43,27 +44,27 @@ def _list(root: Path) -> None:
         raise InstaNERError(
             f"No run in {root} yet. Run the project (weasel run all), or give --root."
         )
+    # The first score of a system is the one that a verdict rests on.
     scores = {
         run: {
-            name: result["ents_f"]
-            for name, result in record.get("scores", {}).items()
-            if isinstance(result, dict) and "ents_f" in result
+            f"{score} {name}": value
+            for name, found in get_scores(record).items()
+            for score, value in [next(iter(found.items()))]
         }
         for run, record in records.items()
     }
-    systems = list(dict.fromkeys(name for found in scores.values() for name in found))
+    heads = list(dict.fromkeys(head for found in scores.values() for head in found))
     rows, before = [], None
     for run, record in records.items():
-        figures = [_format(scores[run].get(name), ".3f") for name in systems]
+        figures = [_format(scores[run].get(head), ".3f") for head in heads]
         changed = "–" if before is None else _sum_up(compare_records(before, record))
         rows.append((run, record["created"][:16], *figures, changed))
         before = record
-    heads = [f"F1 {name}" for name in systems]
     msg.table(
         rows,
         header=("run", "when (UTC)", *heads, "changed"),
         divider=True,
-        aligns=["l", "l", *"r" * len(systems), "l"],
+        aligns=["l", "l", *"r" * len(heads), "l"],
         max_col=100,
     )
 

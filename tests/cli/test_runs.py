@@ -63,6 +63,31 @@ def test_runs_are_compared(run: Run) -> None:
     assert "+0.000" in same.stdout
 
 
+def test_runs_of_categories_are_listed_and_compared(run: Run) -> None:
+    for day, f in ((1, 0.5), (2, 0.75)):
+        _write_run(f, day=day)
+        record = srsly.read_json("training/run.json")
+        record["scores"]["student"] = {
+            **{f"cats_micro_{key}": f for key in "prf"},
+            "cats_macro_f": f,
+            "cats_balanced_acc": f,
+            "cats_f_per_type": {"RETURN": {"f": f}},
+        }
+        record["scores"]["several"] = {**dict.fromkeys(("cats_micro_f",), f)}
+        srsly.write_json("training/run.json", record)
+        if day == 1:
+            run("runs", "--keep", "first")
+    head, _, *_, current = run("runs").stdout.strip().splitlines()
+    assert "accuracy student   F1 several   changed" in head
+    assert current.split()[2:4] == ["0.750", "0.750"]
+    rows = run("runs", "first", "current").stdout.splitlines()
+    names = ["accuracy", "macro F1", "F1 RETURN"]
+    assert [row.split("  ")[0] for row in rows if row.startswith("student")] == [
+        f"student {name}" for name in names
+    ]
+    assert "student accuracy    0.500     0.750       +0.250" in "\n".join(rows)
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
