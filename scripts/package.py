@@ -41,7 +41,8 @@ def main(
     scores = _read_scores(comparison, student or model.resolve().parent.name)
     if scores:
         kept = meta.get("performance") or {}
-        kept = {key: kept[key] for key in kept if not key.startswith("ents_")}
+        attr = (scores.get("gold") or {}).get("attr", "ents")
+        kept = {key: kept[key] for key in kept if not key.startswith(f"{attr}_")}
         meta["performance"] = {**kept, **make_performance(scores)}
     run = None if record is None else read_record(record)
     with (

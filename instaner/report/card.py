@@ -9,12 +9,28 @@ import srsly
 from jinja2 import Environment
 from markupsafe import Markup
 
+from ..scores import find_score, name_scores
+from .words import choose_words
+
 TEMPLATE = Path(__file__).with_name("card.jinja")
 
 _DECISIONS = {
     "swap": "swap: the student can take the teacher's place",
     "keep": "keep the LLM",
     "undecided": "undecided: there is not enough gold to tell",
+}
+# Names that the hub has for them, or would have.
+_TASKS = {
+    "ents": ("NER", "token-classification"),
+    "cats": ("TEXTCAT", "text-classification"),
+}
+_METRICS = {
+    "F1": [
+        ("Precision", "precision", "p"),
+        ("Recall", "recall", "r"),
+        ("F Score", "f_score", "f"),
+    ],
+    "accuracy": [("Accuracy", "accuracy", "f")],
 }
 RECORDING = "a recording"  # the model of answers that were replayed
 _PACKAGES = ("instaner", "spacy", "spacy-transformers", "torch", "transformers")
@@ -47,9 +63,11 @@ def make_metadata(
     RETURNS (Dict[str, Any]): tags, language, license, and model-index if there are
         scores.
     """
+    gold = _get_gold(meta, comparison)
+    task = dict(zip(("name", "type"), _TASKS[gold["attr"]], strict=True))
     lang = "multilingual" if meta["lang"] == "xx" else meta["lang"]
     metadata: dict[str, Any] = {
-        "tags": ["spacy", "token-classification"],
+        "tags": ["spacy", task["type"]],
         "language": [lang],
     }
     if license_ := meta.get("license"):
@@ -58,17 +76,18 @@ def make_metadata(
         metadata["license"] = name
     metadata["library_name"] = "spacy"
     scores = make_performance(comparison)
-    if scores.get("ents_f") is not None:
+    if scores:
         silver = " (silver)" if scores.get("silver") else ""
-        metrics = [
-            {"name": f"NER {title}{silver}", "type": type_, "value": scores[key]}
-            for title, type_, key in (
-                ("Precision", "precision", "ents_p"),
-                ("Recall", "recall", "ents_r"),
-                ("F Score", "f_score", "ents_f"),
-            )
+        values = [
+            (title, type_, find_score(scores, key))
+            for title, type_, key in _METRICS[choose_words(gold).score]
         ]
-        task = {"name": "NER", "type": "token-classification"}
+        if "cats_macro_f" in scores:
+            values.append(("Macro F Score", "f_score", scores["cats_macro_f"]))
+        metrics = [
+            {"name": f"{task['name']} {title}{silver}", "type": type_, "value": value}
+            for title, type_, value in values
+        ]
         results = [{"task": task, "metrics": metrics}]
         metadata["model-index"] = [{"name": _get_name(meta), "results": results}]
     return metadata
@@ -78,19 +97,22 @@ def make_performance(comparison: Mapping[str, Any]) -> dict[str, Any]:
     """Make the scores that spaCy keeps in meta.json as "performance".
 
     comparison (Dict[str, Any]): As of make_card.
-    RETURNS (Dict[str, Any]): ents_p, ents_r and ents_f, if all are defined,
-        ents_per_type, and silver if the teacher labelled what they were measured on.
+    RETURNS (Dict[str, Any]): ents_p, ents_r and ents_f, if all are defined, and
+        ents_per_type, or cats_micro_p, cats_micro_r and cats_micro_f, cats_f_per_type
+        and cats_macro_f; and silver if the teacher labelled what they were measured on.
     """
-    result = _get_student(comparison)
-    keys = ("ents_p", "ents_r", "ents_f")
-    scores = {key: result.get(key) for key in keys}
+    result, gold = _get_student(comparison), _get_gold({}, comparison)
+    scores = {key: find_score(result, key) for key in "prf"}
     if None in scores.values():
         return {}
-    scores["ents_per_type"] = {
+    per_type = {
         label: {key: values.get(key) or 0.0 for key in "prf"}
-        for label, values in (result.get("ents_per_type") or {}).items()
+        for label, values in (find_score(result, "per_type") or {}).items()
     }
-    if (comparison.get("gold") or {}).get("silver"):
+    scores = name_scores({**scores, "per_type": per_type}, gold["attr"])
+    if result.get("cats_macro_f") is not None:
+        scores["cats_macro_f"] = result["cats_macro_f"]
+    if gold.get("silver"):
         scores["silver"] = True
     return scores
 
@@ -111,10 +133,10 @@ def make_body(
     steps = record.get("steps") or {}
     student, reference = comparison.get("student"), comparison.get("reference")
     systems = comparison.get("systems") or {}
-    gold = comparison.get("gold") or {}
+    gold = _get_gold(meta, comparison)
     teacher = systems.get(reference) or {}
-    annotated = steps.get("corpus/annotated") or {}
-    generated = steps.get("corpus/generated") or {}
+    annotated = steps.get("corpus/annotated") or comparison.get("corpus") or {}
+    generated = steps.get("corpus/generated") or annotated.get("generated") or {}
     agreement = annotated.get("agreement") or {}
     answered = (teacher.get("answers") or {}).get("model") or ""
     teachers = _get_models(annotated) or [answered]
@@ -129,6 +151,9 @@ def make_body(
         "meta": {"description": "", "spacy_version": "", "license": "", **meta},
         "labels": [(label, _get_definitions(record).get(label)) for label in labels],
         "gold": gold,
+        "is_cats": gold["attr"] == "cats",
+        "words": choose_words(gold),
+        "others": _list_others(_get_student(comparison)),
         "silver": ", silver" if gold.get("silver") else "",
         "rows": list(_make_rows(comparison)) if student in systems else [],
         "has_teacher": bool(teacher) and student != reference,
@@ -171,6 +196,14 @@ def _keep_name(name: str) -> str:
     return re.sub(r"[^\w.+-]", "", name)
 
 
+def _get_gold(meta: Mapping[str, Any], comparison: Mapping[str, Any]) -> dict[str, Any]:
+    """RETURNS (Dict[str, Any]): The gold; of which at least attr is known."""
+    gold = comparison.get("gold") or {}
+    names = {"ents"} if gold else {*(meta.get("labels") or ())}
+    is_cats = any(name.startswith("textcat") for name in names)
+    return {"attr": "cats" if is_cats else "ents", **gold}
+
+
 def _get_student(comparison: Mapping[str, Any]) -> dict[str, Any]:
     systems = comparison.get("systems") or {}
     return systems.get(comparison.get("student") or "") or {}
@@ -195,25 +228,39 @@ def _make_rows(comparison: Mapping[str, Any]) -> Iterator[list[str]]:
     names = ("all", *(comparison.get("labels") or ()))
     for k, name in enumerate(names):
         own, its, decision = scored, teacher, verdict.get("all") or {}
-        prefix, n = "ents_", (comparison.get("gold") or {}).get("entities")
+        n = (comparison.get("gold") or {}).get("entities")
+        scores = {key: find_score(own, key) for key in "prf"}
+        f = find_score(its, "f")
         if k:
-            own = (scored.get("ents_per_type") or {}).get(name) or {}
-            its = (teacher.get("ents_per_type") or {}).get(name) or {}
+            own = (find_score(scored, "per_type") or {}).get(name) or {}
+            its = (find_score(teacher, "per_type") or {}).get(name) or {}
             decision = (verdict.get("per_type") or {}).get(name) or {}
-            prefix, n = "", support.get(name)
+            n = support.get(name)
+            scores, f = {key: own.get(key) for key in "prf"}, its.get("f")
         yield [
             name,
             "–" if n is None else f"{n:,}",
-            *(_format_with(own, prefix, key) for key in "prf"),
-            _format_with(its, prefix, "f"),
+            *(_format_with(own, score, key) for key, score in scores.items()),
+            _format_with(its, f, "f"),
             decision.get("decision") or "–",
         ]
 
 
-def _format_with(scores: Mapping[str, Any], prefix: str, key: str) -> str:
-    text = _format(scores.get(prefix + key))
+def _list_others(scores: Mapping[str, Any]) -> str:
+    """RETURNS (str): Scores of categories that have no column."""
+    values = {
+        "macro F1": scores.get("cats_macro_f"),
+        "balanced accuracy": scores.get("cats_balanced_acc"),
+        "calibration error (ECE)": (scores.get("calibration") or {}).get("ece"),
+    }
+    found = {name: value for name, value in values.items() if value is not None}
+    return ", ".join(f"{name} {_format(value)}" for name, value in found.items())
+
+
+def _format_with(scores: Mapping[str, Any], score: float | None, key: str) -> str:
+    text = _format(score)
     interval = (scores.get("interval") or {}).get(key)
-    if scores.get(prefix + key) is None or not interval or None in interval:
+    if score is None or not interval or None in interval:
         return text
     return f"{text} ({_format(interval[0])} to {_format(interval[1])})"
 

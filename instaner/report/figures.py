@@ -4,10 +4,11 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import InstaNERError
+from ..scores import find_score
 from ..variety import clip, count_columns
 
 # Colours to draw with, each of which a variable of the page's style takes the place of.
@@ -21,41 +22,44 @@ _WIDTH = 5.0  # inches: on a phone, letters are about as large as the text's
 _NARROW = 4.2
 _COLUMNS = 16  # of a label or a name, of which a Japanese character takes two
 _COLUMN = 0.095  # inches
+_POINT = 6.5  # the size of one
 
 _Paint = Callable[[Any], None]
 _Interval = Sequence[float] | None
 
 
-def draw_scores(comparison: Mapping[str, Any], colours: Mapping[str, int]) -> str:
+def draw_scores(
+    comparison: Mapping[str, Any], colours: Mapping[str, int], every: str = "All"
+) -> str:
     """Draw the F1 of each label, and of all together, with intervals.
 
     comparison (Mapping[str, Any]): The comparison.
     colours (Mapping[str, int]): Systems in order, with the numbers of their colours.
+    every (str): Heading of the score of all labels.
     RETURNS (str): SVG, or "" if there is nothing to draw.
     """
-    systems, names = comparison["systems"], list(colours)
-    rows = [("All", [systems[name] for name in names], "ents_f")]
+    names = list(colours)
+    systems = [comparison["systems"][name] for name in names]
+    rows = [(every, [_get_scores(s, find_score(s, "f")) for s in systems])]
     for label in comparison["labels"]:
-        types = [systems[name]["ents_per_type"].get(label, {}) for name in names]
-        rows.append((label, types, "f"))
+        types = [find_score(s, "per_type").get(label, {}) for s in systems]
+        rows.append((label, [_get_scores(v, v.get("f")) for v in types]))
     points = [
         (
             row + (k - (len(names) - 1) / 2) * 0.72 / len(names),
             colours[names[k]],
             scores,
         )
-        for row, (_, types, key) in enumerate(rows)
-        for k, values in enumerate(types)
-        if (scores := _get_scores(values, key)) is not None
+        for row, (_, found) in enumerate(rows)
+        for k, scores in enumerate(found)
+        if scores is not None
     ]
     if not points:
         return ""
     labels = [clip(label, _COLUMNS) for label, *_ in rows]
     left = 0.15 + _COLUMN * max(map(count_columns, labels))
-    entry = 0.55 + _COLUMN * max(count_columns(clip(name, _COLUMNS)) for name in names)
-    ncols = max(1, int(_WIDTH / entry))
-    lines = math.ceil(len(names) / ncols)
-    top, bottom = 0.1 + 0.24 * lines, 0.3
+    ncols, top = _place_legend(names, _WIDTH)
+    bottom = 0.3
     plot = len(rows) * (0.16 + 0.15 * len(names))
     height = top + plot + bottom
 
@@ -77,23 +81,26 @@ def draw_scores(comparison: Mapping[str, Any], colours: Mapping[str, int]) -> st
     return _to_svg("scores", (_WIDTH, height), paint)
 
 
-def draw_curve(curve: Mapping[str, Any], teacher: tuple[str, float] | None) -> str:
-    """Draw how F1 grows with the training texts.
+def draw_curve(
+    curve: Mapping[str, Any], teacher: tuple[str, float] | None, score: str = "F1"
+) -> str:
+    """Draw how a score grows with the training texts.
 
     curve (Mapping[str, Any]): The learning curve.
-    teacher (Optional[Tuple[str, float]]): Name and F1 of what students are compared
+    teacher (Optional[Tuple[str, float]]): Name and score of what students are compared
         with.
+    score (str): What the score is called.
     RETURNS (str): SVG, or "" if there is nothing to draw.
     """
     points = [
         (point["texts"], scores)
         for point in curve.get("points") or []
-        if (scores := _get_scores(point, "ents_f")) is not None
+        if (scores := _get_scores(point, find_score(point, "f"))) is not None
     ]
     if not points:
         return ""
     fit = curve.get("fit") or {}
-    doubled = _get_scores(fit, "doubled_f")
+    doubled = _get_scores(fit, fit.get("doubled_f"))
     height = 3.2
 
     def paint(figure: Any) -> None:
@@ -113,10 +120,10 @@ def draw_curve(curve: Mapping[str, Any], teacher: tuple[str, float] | None) -> s
             _draw_point(axes, fit["doubled_texts"], doubled[0], 1, hollow=True)
             place = fit["doubled_texts"], doubled[0]
             _write(axes, f"{doubled[0]:.3f}", place, (0, -11), ha="center", va="top")
-        for n, (score, interval) in points:
+        for n, (value, interval) in points:
             _draw_interval(axes, interval, 1, x=n)
-            _draw_point(axes, n, score, 1)
-            _write(axes, f"{score:.3f}", (n, score), (7, -9), ha="left", va="top")
+            _draw_point(axes, n, value, 1)
+            _write(axes, f"{value:.3f}", (n, value), (7, -9), ha="left", va="top")
         low, high = _find_range(scored)
         if teacher is not None:
             low, high = min(low, teacher[1]), max(high, min(1, teacher[1] + 0.06))
@@ -125,7 +132,7 @@ def draw_curve(curve: Mapping[str, Any], teacher: tuple[str, float] | None) -> s
             _write(axes, text, (0, teacher[1]), (3, -4), va="top")
         axes.set_xlim(0, most * 1.13)
         axes.set_ylim(max(0, low - 0.06), high)
-        axes.set_title("F1", fontsize=11, color=_MUTED)
+        axes.set_title(score, fontsize=11, color=_MUTED)
         axes.set_xlabel("Training texts", color=_MUTED)
         axes.xaxis.set_major_locator(_get_ticker().MaxNLocator(5, integer=True))
         axes.xaxis.set_major_formatter("{x:,.0f}")
@@ -139,13 +146,15 @@ def draw_against(
     name: str,
     title: str,
     points: Sequence[tuple[str, int, float, float, _Interval]],
+    score: str = "F1",
 ) -> str:
     """Draw quality against cost or speed.
 
     name (str): Name of the figure, which no other figure of the page has.
     title (str): What the horizontal axis is.
     points (Sequence[Tuple]): Name, number of the colour, place on the horizontal axis,
-        F1 and its interval, of each system.
+        score and its interval, of each system.
+    score (str): What the score is called.
     RETURNS (str): SVG, or "" if there are no two systems to compare.
     """
     if len(points) < 2:
@@ -182,7 +191,7 @@ def draw_against(
             side = -1 if x > middle else 1
             align = "right" if side < 0 else "left"
             _write(axes, clip(text, _COLUMNS), (x, f), (8 * side, shift), ha=align)
-        axes.set_title("F1", fontsize=11, color=_MUTED)
+        axes.set_title(score, fontsize=11, color=_MUTED)
         axes.set_xlabel(title, color=_MUTED)
         axes.grid(axis="y", color=_LINE, linewidth=0.6)
         axes.spines["left"].set_visible(False)
@@ -190,11 +199,60 @@ def draw_against(
     return _to_svg(name, (_NARROW, height), paint)
 
 
-def _get_scores(values: Mapping[str, Any], key: str) -> tuple[float, _Interval] | None:
+def draw_reliability(
+    systems: Mapping[str, Mapping[str, Any]], colours: Mapping[str, int]
+) -> str:
+    """Draw how far scores are probabilities: a reliability diagram.
+
+    systems (Mapping[str, Mapping[str, Any]]): Systems by name, some with calibration.
+    colours (Mapping[str, int]): Systems in order, with the numbers of their colours.
+    RETURNS (str): SVG, or "" if there is nothing to draw.
+    """
+    drawn = {
+        name: bins
+        for name in colours
+        if (bins := (systems[name].get("calibration") or {}).get("bins"))
+        and all(isinstance(n, int | float) for row in bins for n in row.values())
+    }
+    if not drawn:
+        return ""
+    most = max(row["count"] for bins in drawn.values() for row in bins)
+    ncols, top = _place_legend(drawn, _WIDTH)
+    plot = 3.4
+    height = top + plot + 0.75
+
+    def paint(figure: Any) -> None:
+        axes = figure.add_axes(
+            (0.5 / _WIDTH, 0.5 / height, 1 - 0.7 / _WIDTH, plot / height)
+        )
+        axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=1.2, dashes=(4, 3))
+        for name, bins in drawn.items():
+            k = colours[name]
+            line = {"color": _COLOURS[k % len(_COLOURS)], "linewidth": 1.2}
+            axes.plot([b["score"] for b in bins], [b["share"] for b in bins], **line)
+            for row in bins:
+                size = 3 + 2 * _POINT * math.sqrt(row["count"] / most)
+                _draw_point(axes, row["score"], row["share"], k, size=size)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        axes.set_title("Share that is right", fontsize=11, color=_MUTED)
+        axes.set_xlabel("Score, on average", color=_MUTED)
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
+        axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
+        axes.grid(color=_LINE, linewidth=0.6)
+        axes.spines["left"].set_visible(False)
+        _add_legend(figure, {name: colours[name] for name in drawn}, height, ncols)
+
+    return _to_svg("reliability", (_WIDTH, height), paint)
+
+
+def _get_scores(
+    values: Mapping[str, Any], score: float | None
+) -> tuple[float, _Interval] | None:
     """RETURNS (Optional[Tuple[float, Interval]]): A score and its interval."""
-    score, interval = values.get(key), values.get("interval")
     if score is None:
         return None
+    interval = values.get("interval")
     if isinstance(interval, Mapping):
         interval = interval.get("f")
     return score, None if not interval or None in interval else interval
@@ -206,14 +264,22 @@ def _find_range(scores: Iterable[tuple[float, _Interval]]) -> tuple[float, float
     return (low, 1.02) if low else (-0.02, 1.02)
 
 
-def _draw_point(axes: Any, x: float, y: float, k: int, *, hollow: bool = False) -> None:
+def _draw_point(
+    axes: Any,
+    x: float,
+    y: float,
+    k: int,
+    *,
+    size: float = _POINT,
+    hollow: bool = False,
+) -> None:
     colour = _COLOURS[k % len(_COLOURS)]
     axes.plot(
         [x],
         [y],
         _MARKERS[k % len(_MARKERS)],
         color=colour,
-        markersize=6.5,
+        markersize=size,
         markerfacecolor=_PAPER if hollow else colour,
         clip_on=False,
         zorder=4,
@@ -246,6 +312,13 @@ def _write(
     )
 
 
+def _place_legend(names: Collection[str], width: float) -> tuple[int, float]:
+    """RETURNS (Tuple[int, float]): Columns of a legend, and its height in inches."""
+    entry = 0.55 + _COLUMN * max(count_columns(clip(name, _COLUMNS)) for name in names)
+    ncols = max(1, int(width / entry))
+    return ncols, 0.1 + 0.24 * math.ceil(len(names) / ncols)
+
+
 def _add_legend(
     figure: Any, colours: Mapping[str, int], height: float, ncols: int
 ) -> None:
@@ -257,7 +330,7 @@ def _add_legend(
             [],
             color=_COLOURS[k % len(_COLOURS)],
             marker=_MARKERS[k % len(_MARKERS)],
-            markersize=6.5,
+            markersize=_POINT,
             linewidth=1.6,
             label=clip(name, _COLUMNS),
         )

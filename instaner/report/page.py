@@ -4,6 +4,7 @@ import html
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,20 @@ from spacy import displacy
 
 from ..errors import InstaNERError
 from ..files import check_exists, write_whole
+from ..scores import find_score
+from ..targets import is_category
 from ..verdict import name_rival
-from .figures import draw_against, draw_curve, draw_scores
+from .figures import draw_against, draw_curve, draw_reliability, draw_scores
 from .tables import (
     DECISIONS,
-    ERRORS,
+    MATRIX,
     Cell,
     Table,
     get_priced_as,
     get_speed,
     get_usd,
     list_bases,
+    tabulate_calibration,
     tabulate_case_study,
     tabulate_confusion,
     tabulate_corpus,
@@ -36,7 +40,9 @@ from .tables import (
     tabulate_systems,
 )
 from .words import (
+    Words,
     capitalise,
+    choose_words,
     is_number,
     show_bytes,
     show_money,
@@ -57,6 +63,7 @@ _EXAMPLES = 2  # of a kind of error, of those that the comparison holds
 _OPEN = 6  # texts that are seen without opening the others
 _LABEL_COLOURS = 8
 _ENTITY = '<mark class="{bg}">{text}<span class="label">{label}</span></mark>'
+_CATEGORY = Markup('<mark class="{} chip">{}</mark>')
 
 
 def make_report(
@@ -214,24 +221,23 @@ def _make_view(report: dict[str, Any]) -> dict[str, Any]:
     lead: str = report.get("student") or ""
     if lead not in systems:
         others = [name for name in systems if name != reference] or list(systems)
-        lead = max(others, key=lambda name: systems[name].get("ents_f") or 0)
+        lead = max(others, key=lambda name: find_score(systems[name], "f") or 0)
     if reference not in systems or reference == lead:
         reference = None
     first = [name for name in (reference, lead) if name is not None]
     # The best student has the same colour and mark on every page.
     names = first + [name for name in systems if name not in first]
     colours = {name: k + (reference is None) for k, name in enumerate(names)}
-    report = {
-        "labels": sorted({la for r in systems.values() for la in r["ents_per_type"]}),
-        "rules": {},
-        **report,
-    }
+    labels = {la for r in systems.values() for la in find_score(r, "per_type")}
+    report = {"labels": sorted(labels), "rules": {}, **report}
+    words = choose_words(report["gold"])
     label_styles = {
         la: f"e{k % _LABEL_COLOURS}" for k, la in enumerate(report["labels"])
     }
     teacher = None
-    if reference is not None and is_number(systems[reference].get("ents_f")):
-        teacher = reference, systems[reference]["ents_f"]
+    if reference is not None:
+        score = find_score(systems[reference], "f")
+        teacher = (reference, score) if is_number(score) else None
     curve = report.get("curve") or {}
     costs = report.get("costs") or {}
     differences = report.get("differences") or []
@@ -241,6 +247,8 @@ def _make_view(report: dict[str, Any]) -> dict[str, Any]:
     }
     view = {
         "report": report,
+        "words": words,
+        "score": capitalise(words.score),
         "reference": reference,
         "priced_as": get_priced_as(report),
         "rival": name_rival(report),
@@ -248,23 +256,30 @@ def _make_view(report: dict[str, Any]) -> dict[str, Any]:
         "names": names,
         "colours": colours,
         "silver": bool(report["gold"].get("silver")),
-        "verdict": _tell_verdict(report, lead, reference),
-        "key_figures": _list_key_figures(report, lead, reference),
-        "labels": tabulate_labels(report, lead, reference),
-        "systems": tabulate_systems(report, names),
-        "scores": tabulate_scores(report, names),
-        "errors": tabulate_errors(systems, names),
-        "examples": _list_examples(systems[lead], label_styles),
-        "confusion": tabulate_confusion(systems[lead], report["labels"]),
-        "curve": tabulate_curve(curve),
+        "verdict": _tell_verdict(report, lead, reference, words),
+        "key_figures": _list_key_figures(report, lead, reference, words),
+        "labels": tabulate_labels(report, lead, reference, words),
+        "systems": tabulate_systems(report, names, words),
+        "scores": tabulate_scores(report, names, words),
+        "calibration": tabulate_calibration(report, names),
+        "errors": tabulate_errors(systems, names, words),
+        "examples": _list_examples(systems[lead], label_styles, words),
+        "confusion": tabulate_confusion(systems[lead], report["labels"], words),
+        "curve": tabulate_curve(curve, words),
         "fit": curve.get("fit") if (curve.get("fit") or {}).get("doubled_f") else None,
         "costs": tabulate_costs(report, names),
         "bases": list_bases(costs, names),
-        "case_study": tabulate_case_study(report, names),
+        "case_study": tabulate_case_study(report, names, words),
         "corpus": tabulate_corpus(report.get("corpus") or {}),
         "differences": [
             _render_difference(row, names, label_styles) for row in differences
         ],
+        "is_matrix": len(report["labels"]) <= MATRIX,
+        "calibrated": ", ".join(
+            f"{show_score(calibration.get('ece'))} of {name}"
+            for name in names
+            if (calibration := systems[name].get("calibration"))
+        ),
         "open": _OPEN,
         "made": {
             "gold": report["gold"],
@@ -274,10 +289,13 @@ def _make_view(report: dict[str, Any]) -> dict[str, Any]:
             **(report.get("run") or {}),
         },
         "figures": {
-            "scores": Markup(draw_scores(report, colours)),
-            "curve": Markup(draw_curve(curve, teacher)),
+            "scores": Markup(draw_scores(report, colours, words.every)),
+            "reliability": Markup(draw_reliability(systems, colours)),
+            "curve": Markup(draw_curve(curve, teacher, capitalise(words.score))),
             **{
-                key: Markup(draw_against(key, title, placed[key]))
+                key: Markup(
+                    draw_against(key, title, placed[key], capitalise(words.score))
+                )
                 for key, title in _AGAINST.items()
             },
         },
@@ -307,27 +325,25 @@ def _compare(difference: float, interval: Any, whom: str = "") -> str:
 
 
 def _tell_verdict(
-    report: dict[str, Any], lead: str, reference: str | None
+    report: dict[str, Any], lead: str, reference: str | None, words: Words
 ) -> dict[str, Any]:
     """RETURNS (Dict[str, Any]): decision, the verdict as word and rest, reason."""
-    score = report["systems"][lead].get("ents_f")
+    score = find_score(report["systems"][lead], "f")
+    scored = f"the {words.score} of {lead} is {show_score(score)}."
     verdict = ((report.get("verdict") or {}).get(lead) or {}).get("all") or {}
     paired = ((report.get("paired") or {}).get(lead) or {}).get("all") or {}
     decision = verdict.get("decision")
     rest = "this gold holds nothing to compare."
     if is_number(paired.get("difference")):
         gap = _compare(paired["difference"], paired.get("interval"))
-        rest = f"the student’s F1 is {gap}."
+        rest = f"the student’s {words.score} is {gap}."
     elif is_number(score):
-        rest = f"the F1 of {lead} is {show_score(score)}."
+        rest = scored
     if reference is None or decision not in DECISIONS:
         word = "No verdict:"
         if reference is None:
-            rest = "there is nothing to compare with" + (
-                f"; the F1 of {lead} is {show_score(score)}."
-                if is_number(score)
-                else "."
-            )
+            rest = "there is nothing to compare with"
+            rest += f"; {scored}" if is_number(score) else "."
         decision = "none"
     elif decision == "swap":
         word = "Swap:"
@@ -348,7 +364,7 @@ def _tell_verdict(
 
 
 def _list_key_figures(
-    report: dict[str, Any], lead: str, reference: str | None
+    report: dict[str, Any], lead: str, reference: str | None, words: Words
 ) -> list[dict[str, str]]:
     """RETURNS (List[Dict[str, str]]): name, value and note of up to four figures."""
     student = report["systems"][lead]
@@ -363,10 +379,11 @@ def _list_key_figures(
             confidence = report["rules"].get("confidence")
             share = f"{confidence:.0%} " if is_number(confidence) else ""
             note = f"{share}interval {' to '.join(map(show_signed, low_high))}"
-        figures.append(("Difference in F1", show_signed(paired["difference"]), note))
-    elif is_number(student.get("ents_f")):
+        name = f"Difference in {words.score}"
+        figures.append((name, show_signed(paired["difference"]), note))
+    elif is_number(score := find_score(student, "f")):
         note = show_range((student.get("interval") or {}).get("f"))
-        figures.append(("F1", show_score(student["ents_f"]), note))
+        figures.append((capitalise(words.score), show_score(score), note))
     usd = [
         (costs.get(name) or {}).get("usd_per_million_texts")
         for name in (lead, reference)
@@ -398,7 +415,7 @@ def _list_key_figures(
 
 
 def _list_examples(
-    system: Mapping[str, Any], styles: Mapping[str, str]
+    system: Mapping[str, Any], styles: Mapping[str, str], words: Words
 ) -> list[dict[str, Any]]:
     """RETURNS (List[Dict[str, Any]]): Kind, and examples of it."""
     found = []
@@ -412,14 +429,16 @@ def _list_examples(
             for row in rows[:_EXAMPLES]
             if isinstance(row.get("text"), str)
         ]
-        if examples and kind in ERRORS:
-            found.append({"kind": ERRORS[kind][0], "examples": examples})
+        if examples and kind in words.errors:
+            found.append({"kind": words.errors[kind][0], "examples": examples})
     return found
 
 
 def _mark(text: str, span: Any, styles: Mapping[str, str]) -> Markup | None:
     if not span:
         return None
+    if is_category(span):
+        return _render_categories([span], styles)
     start, end, label = span
     return _render_text(text[start:end], [(0, end - start, label)], styles)
 
@@ -449,24 +468,33 @@ def _render_text(
     )
 
 
+def _render_categories(
+    marks: Iterable[Sequence[Any]], styles: Mapping[str, str]
+) -> Markup:
+    chips = [_CATEGORY.format(styles.get(la, "e0"), la) for *_, la in marks]
+    return Markup(" ").join(chips or ["nothing"])
+
+
 def _render_difference(
     row: Mapping[str, Any], names: Sequence[str], styles: Mapping[str, str]
 ) -> list[tuple[str, Markup | None]]:
     """RETURNS (List[Tuple[str, Optional[Markup]]]): Who, and the text with what they
-    see in it, or None where that is what the gold has.
+    see in it, or None where that is what the gold has. Where it is categories, the text
+    stands first, without them.
     """
+    systems = row.get("systems") or {}
     gold = sorted(row.get("gold") or [])
-    shown: list[tuple[str, Markup | None]] = [
-        ("Gold", _render_text(row["text"], gold, styles))
+    seen = [(name, sorted(systems[name] or [])) for name in names if name in systems]
+    if not any(is_category(mark) for _, marks in [("", gold), *seen] for mark in marks):
+        render = partial(_render_text, row["text"], styles=styles)
+        shown = []
+    else:
+        render = partial(_render_categories, styles=styles)
+        shown = [("Text", Markup.escape(row["text"]))]
+    shown.append(("Gold", render(gold)))
+    return shown + [
+        (name, None if marks == gold else render(marks)) for name, marks in seen
     ]
-    for name in names:
-        if name in (row.get("systems") or {}):
-            spans = sorted(row["systems"][name] or [])
-            same = spans == gold
-            shown.append(
-                (name, None if same else _render_text(row["text"], spans, styles))
-            )
-    return shown
 
 
 def _place(
@@ -474,10 +502,11 @@ def _place(
 ) -> list[tuple[str, int, float, float, Any]]:
     """RETURNS (List[Tuple]): Points to draw quality against something."""
     return [
-        (name, k, value, system["ents_f"], (system.get("interval") or {}).get("f"))
+        (name, k, value, score, (system.get("interval") or {}).get("f"))
         for name, k in colours.items()
+        for system in [report["systems"][name]]
         if is_number(value := get(report, name))
-        and is_number((system := report["systems"][name]).get("ents_f"))
+        and is_number(score := find_score(system, "f"))
     ]
 
 
@@ -494,6 +523,7 @@ def _tell_titles(view: Mapping[str, Any]) -> dict[str, str]:
     titles = {
         "labels": "Label by label",
         "scores": "How sure the scores are",
+        "calibration": "How far its scores can be trusted",
         "errors": "Where the errors come from",
         "confusion": "What is taken for what",
         "curve": "What more texts would bring",
@@ -509,15 +539,11 @@ def _tell_titles(view: Mapping[str, Any]) -> dict[str, str]:
         }.get(decisions.pop() if len(decisions) == 1 else "", "The labels differ")
     errors = sorted((system.get("errors") or {}).items(), key=lambda e: e[1] or 0)
     if errors and errors[-1][1] and (len(errors) < 2 or errors[-1][1] > errors[-2][1]):
-        titles["errors"] = {
-            "missed": "Most often, the student misses an entity",
-            "spurious": "Most often, the student sees an entity where there is none",
-            "boundary": "Most often, the student gets the boundary wrong",
-            "label": "Most often, the student gets the label wrong",
-        }.get(errors[-1][0], titles["errors"])
+        *_, said = view["words"].errors.get(errors[-1][0], [""])
+        titles["errors"] = said or titles["errors"]
     fit, points = view["fit"], (report.get("curve") or {}).get("points")
     if fit and points:
-        least, last = (fit.get("interval") or [None])[0], points[-1].get("ents_f")
+        least, last = (fit.get("interval") or [None])[0], find_score(points[-1], "f")
         if is_number(least) and is_number(last) and least > last:
             student = report["curve"].get("student") or ""
             titles["curve"] = f"More texts would still help the {student} student"

@@ -4,9 +4,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ..scores import NOTHING, find_score
 from ..verdict import Decision, describe, name_rival
 from .words import (
     NONE,
+    Words,
     capitalise,
     is_number,
     show_bytes,
@@ -20,15 +22,16 @@ from .words import (
 )
 
 DECISIONS = [decision.value for decision in Decision]
+MATRIX = 12  # labels, with more of which the most frequent confusions are listed
 
-ERRORS = {
-    "missed": ("Missed", "in the gold, but not found"),
-    "spurious": ("Spurious", "found, but not in the gold"),
-    "boundary": ("Wrong boundary", "the right label on too much or too little"),
-    "label": ("Wrong label", "the right words with another label"),
-    "both": ("Both wrong", "another label on too much or too little"),
+# Of all labels, beside F1, or accuracy where each text has one category.
+_SCORES = {
+    "ents_acc": "Entity accuracy",
+    "token_acc": "Token accuracy",
+    "cats_macro_f": "Macro F1",
+    "cats_balanced_acc": "Balanced accuracy",
+    "cats_acc": "All labels right",
 }
-_MATRIX = 12  # labels, with more of which the most frequent confusions are listed
 _CONFUSIONS = 15
 _SHADES = 5
 
@@ -57,13 +60,15 @@ class Table(NamedTuple):
     rows: list[list[Cell]]
 
 
-def tabulate_labels(report: dict[str, Any], lead: str, reference: str | None) -> Table:
+def tabulate_labels(
+    report: dict[str, Any], lead: str, reference: str | None, words: Words
+) -> Table:
     """RETURNS (Table): The verdict of each label."""
     systems = report["systems"]
     shown = [name for name in (reference, lead) if name is not None]
     paired = (report.get("paired") or {}).get(lead) or {}
     verdict = (report.get("verdict") or {}).get(lead) or {}
-    head = ["Label", "Support", *(f"F1 {name}" for name in shown)]
+    head = ["Label", words.support, *(f"F1 {name}" for name in shown)]
     if reference is not None:
         head += ["Difference", "Verdict"]
 
@@ -92,67 +97,73 @@ def tabulate_labels(report: dict[str, Any], lead: str, reference: str | None) ->
             (report.get("support") or {}).get(label),
             (paired.get("per_type") or {}).get(label),
             (verdict.get("per_type") or {}).get(label),
-            *((systems[n]["ents_per_type"].get(label) or {}).get("f") for n in shown),
+            *(_get_type(systems[name], label).get("f") for name in shown),
         )
         for label in report["labels"]
     ]
-    scores = [systems[name].get("ents_f") for name in shown]
-    entities = report["gold"].get("entities")
-    rows.append(
-        make_row("All", entities, paired.get("all"), verdict.get("all"), *scores)
-    )
+    every = (report["gold"].get("entities"), paired.get("all"), verdict.get("all"))
+    scores = [find_score(systems[name], "f") for name in shown]
+    rows.append(make_row(words.every, *every, *scores))
     return Table(head, rows)
 
 
-def tabulate_scores(report: dict[str, Any], names: Sequence[str]) -> Table:
+def tabulate_scores(
+    report: dict[str, Any], names: Sequence[str], words: Words
+) -> Table:
     """RETURNS (Table): F1 of all systems by label: what the figure shows."""
-
-    def make_cell(values: Mapping[str, Any], key: str) -> Cell:
-        return Cell(
-            show_score(values.get(key)),
-            show_range((values.get("interval") or {}).get("f")),
-        )
-
     systems = [report["systems"][name] for name in names]
-    rows = [
-        [
-            Cell(label),
-            *(make_cell(s["ents_per_type"].get(label) or {}, "f") for s in systems),
-        ]
-        for label in report["labels"]
-    ]
-    rows.insert(0, [Cell("All"), *(make_cell(s, "ents_f") for s in systems)])
+    rows = [[Cell(words.every), *(_show_sure(s, find_score(s, "f")) for s in systems)]]
+    for label in report["labels"]:
+        types = [_get_type(system, label) for system in systems]
+        rows.append([Cell(label), *(_show_sure(v, v.get("f")) for v in types)])
     return Table(["F1", *names], rows)
 
 
-def tabulate_systems(report: dict[str, Any], names: Sequence[str]) -> Table:
+def tabulate_systems(
+    report: dict[str, Any], names: Sequence[str], words: Words
+) -> Table:
     """RETURNS (Table): How well each system does on all labels."""
     systems = [report["systems"][name] for name in names]
-    rows = []
-    for title, key, short in (
-        ("F1", "ents_f", "f"),
-        ("Precision", "ents_p", "p"),
-        ("Recall", "ents_r", "r"),
-    ):
-        rows.append(
-            [
-                Cell(title),
-                *(
-                    Cell(
-                        show_score(s.get(key)),
-                        show_range((s.get("interval") or {}).get(short)),
-                    )
-                    for s in systems
-                ),
-            ]
-        )
-    partial = [(s.get("ents_partial") or {}).get("f") for s in systems]
-    rows += [
-        _make_row("F1, overlap is enough", show_score, partial),
-        _make_row("Entity accuracy", show_score, [s.get("ents_acc") for s in systems]),
-        _make_row("Token accuracy", show_score, [s.get("token_acc") for s in systems]),
+    titles = {"f": capitalise(words.score)}
+    if words.score == "F1":
+        titles.update(p="Precision", r="Recall")
+    rows = [
+        [Cell(title), *(_show_sure(s, find_score(s, key), key) for s in systems)]
+        for key, title in titles.items()
     ]
+    partial = [(s.get("ents_partial") or {}).get("f") for s in systems]
+    rows.append(_make_row("F1, overlap is enough", show_score, partial))
+    for key, title in _SCORES.items():
+        if key != "cats_acc" or words.score == "F1":  # else it is the first row
+            rows.append(_make_row(title, show_score, [s.get(key) for s in systems]))
+    errors = [(s.get("calibration") or {}).get("ece") for s in systems]
+    rows.append(_make_row("Calibration error (ECE)", show_score, errors))
     return Table(["All labels", *names], _drop_empty(rows))
+
+
+def tabulate_calibration(report: dict[str, Any], names: Sequence[str]) -> Table | None:
+    """RETURNS (Optional[Table]): How far scores are probabilities, by score."""
+    rows = [
+        [
+            Cell(name),
+            Cell(show_score(row.get("score"))),
+            Cell(show_score(row.get("share"))),
+            Cell(show_number(row.get("count"))),
+        ]
+        for name in names
+        for row in (report["systems"][name].get("calibration") or {}).get("bins") or ()
+    ]
+    head = ["System", "Score, on average", "Share that is right", "Answers"]
+    return Table(head, rows) if rows else None
+
+
+def _get_type(system: Mapping[str, Any], label: str) -> Mapping[str, Any]:
+    return find_score(system, "per_type").get(label) or {}
+
+
+def _show_sure(values: Mapping[str, Any], score: Any, key: str = "f") -> Cell:
+    interval = (values.get("interval") or {}).get(key)
+    return Cell(show_score(score), show_range(interval))
 
 
 def _make_row(title: str, show: Any, values: Iterable[Any]) -> list[Cell]:
@@ -163,16 +174,16 @@ def _drop_empty(rows: list[list[Cell]]) -> list[list[Cell]]:
     return [row for row in rows if any(cell.text != NONE for cell in row[1:])]
 
 
-def tabulate_errors(systems: Mapping[str, Any], names: Sequence[str]) -> Table:
-    """RETURNS (Table): Errors of each system, by kind."""
-    rows = [
-        [Cell(*ERRORS[kind])]
-        + [
-            Cell(show_number((systems[name].get("errors") or {}).get(kind)))
-            for name in names
-        ]
-        for kind in ERRORS
-    ]
+def tabulate_errors(
+    systems: Mapping[str, Any], names: Sequence[str], words: Words
+) -> Table:
+    """RETURNS (Table): Errors of each system, of the kinds that occur."""
+    rows = []
+    for kind, (title, note, _) in words.errors.items():
+        counts = [(systems[name].get("errors") or {}).get(kind) for name in names]
+        if any(counts):
+            cells = [Cell(show_number(count)) for count in counts]
+            rows.append([Cell(title, note), *cells])
     return Table(["Error", *names], _drop_empty(rows))
 
 
@@ -184,7 +195,7 @@ def _decide(decision: Any, rival: str) -> Cell:
 
 
 def tabulate_confusion(
-    system: Mapping[str, Any], labels: Sequence[str]
+    system: Mapping[str, Any], labels: Sequence[str], words: Words
 ) -> Table | None:
     """RETURNS (Optional[Table]): Gold labels by predicted ones or, with many labels,
     the most frequent confusions.
@@ -198,7 +209,7 @@ def tabulate_confusion(
     ]
     if not pairs:
         return None
-    if len(labels) > _MATRIX:
+    if len(labels) > MATRIX:
         wrong = sorted(
             (pair for pair in pairs if pair[1] != pair[2]),
             key=lambda pair: (-pair[0], *pair[1:]),
@@ -211,8 +222,12 @@ def tabulate_confusion(
             ]
             for count, gold, predicted in wrong[:_CONFUSIONS]
         ]
-        return Table(["Gold", "Found", "Entities"], rows) if rows else None
-    columns = [*labels, ""]
+        return (
+            Table(["Gold", "Found", capitalise(words.counted)], rows) if rows else None
+        )
+    columns = [*labels]
+    if any(NOTHING in pair for pair in pairs):
+        columns.append(NOTHING)
     rows = []
     for gold in columns:
         row = confusion.get(gold) or {}
@@ -230,7 +245,7 @@ def tabulate_confusion(
     return Table(["Gold", *(f"{la or 'nothing'}" for la in columns)], rows)
 
 
-def tabulate_curve(curve: Mapping[str, Any]) -> Table | None:
+def tabulate_curve(curve: Mapping[str, Any], words: Words) -> Table | None:
     """RETURNS (Optional[Table]): Scores by training texts."""
     points = curve.get("points") or []
     if not points:
@@ -243,12 +258,12 @@ def tabulate_curve(curve: Mapping[str, Any]) -> Table | None:
                 if is_number(point.get("share"))
                 else NONE
             ),
-            Cell(show_score(point.get("ents_f")), show_range(point.get("interval"))),
+            Cell(show_score(find_score(point, "f")), show_range(point.get("interval"))),
             Cell(show_seconds(point.get("seconds"))),
         ]
         for point in points
     ]
-    return Table(["Texts", "Share", "F1", "Training"], rows)
+    return Table(["Texts", "Share", capitalise(words.score), "Training"], rows)
 
 
 def get_usd(report: Mapping[str, Any], name: str) -> Any:
@@ -335,7 +350,9 @@ def list_bases(costs: Mapping[str, Any], names: Sequence[str]) -> list[tuple[str
     return found
 
 
-def tabulate_case_study(report: dict[str, Any], names: Sequence[str]) -> Table | None:
+def tabulate_case_study(
+    report: dict[str, Any], names: Sequence[str], words: Words
+) -> Table | None:
     """RETURNS (Optional[Table]): Our systems, and those of the case study."""
     costs = report.get("costs") or {}
     if not costs.get("case_study"):
@@ -348,7 +365,7 @@ def tabulate_case_study(report: dict[str, Any], names: Sequence[str]) -> Table |
             [
                 Cell(name, "here"),
                 *_list_costs(cost or {}, timed.get("latency_p50")),
-                Cell(show_score(system.get("ents_f")), "F1"),
+                Cell(show_score(find_score(system, "f")), words.score),
             ]
         )
     for row in costs["case_study"]:

@@ -1,9 +1,104 @@
 """Numbers and names, in words for a person."""
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 NONE = "–"
+
+
+class Words(NamedTuple):
+    """What a report calls what was scored.
+
+    mark (str): What is found.
+    marks (str): More than one.
+    spans (str): What votes decide on.
+    counted (str): What is counted of each label.
+    support (str): Heading of that count.
+    score (str): The score of all labels together.
+    every (str): Heading of that score, among those of the labels.
+    errors (Mapping[str, Tuple[str, str, str]]): By kind, what an error is called, what
+        it means, and what to say where most are of that kind.
+    """
+
+    mark: str
+    marks: str
+    spans: str
+    counted: str
+    support: str
+    score: str
+    every: str
+    errors: Mapping[str, tuple[str, str, str]]
+
+
+_ENTITIES = Words(
+    mark="entity",
+    marks="entities",
+    spans="spans",
+    counted="entities",
+    support="Support",
+    score="F1",
+    every="All",
+    errors={
+        "missed": (
+            "Missed",
+            "in the gold, but not found",
+            "Most often, the student misses an entity",
+        ),
+        "spurious": (
+            "Spurious",
+            "found, but not in the gold",
+            "Most often, the student sees an entity where there is none",
+        ),
+        "boundary": (
+            "Wrong boundary",
+            "the right label on too much or too little",
+            "Most often, the student gets the boundary wrong",
+        ),
+        "label": (
+            "Wrong label",
+            "the right words with another label",
+            "Most often, the student gets the label wrong",
+        ),
+        "both": ("Both wrong", "another label on too much or too little", ""),
+    },
+)
+_CATEGORIES = Words(
+    mark="category",
+    marks="categories",
+    spans="categories",
+    counted="texts",
+    support="Support",
+    score="F1",
+    every="All",
+    errors={
+        "label": (
+            "Wrong category",
+            "another than in the gold",
+            "Most often, the student takes one category for another",
+        ),
+        "missed": (
+            "Missed category",
+            "in the gold, but not given",
+            "Most often, the student misses a category",
+        ),
+        "spurious": (
+            "Spurious category",
+            "given, but not in the gold",
+            "Most often, the student gives a category too many",
+        ),
+    },
+)
+_ONE_CATEGORY = _CATEGORIES._replace(
+    support="Texts", score="accuracy", every="All (accuracy)"
+)
+
+
+def choose_words(gold: Mapping[str, Any]) -> Words:
+    """RETURNS (Words): What to call what is scored on a comparison's gold."""
+    if gold.get("attr") != "cats":
+        return _ENTITIES
+    return _ONE_CATEGORY if gold.get("one_category") else _CATEGORIES
 
 
 def is_number(value: Any) -> bool:

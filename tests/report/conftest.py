@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import srsly
+from spacy.tokens import Doc
+from spacy.vocab import Vocab
 
+from instaner.corpus import write_docs
+from instaner.evaluate import compare, evaluate_docs
 from instaner.files import read_jsonl
 
 from ..conftest import ROOT
@@ -320,16 +325,81 @@ def whole() -> Report:
     }
 
 
-@pytest.fixture
-def report(whole: Report) -> Report:
-    """A copy, for a test to change."""
-    return deepcopy(whole)
+_SCRIPT = "<script>alert(1)</script>"
+_WRONG = {"teacher": 20, "student": 3, "student_cnn": 2}  # on every so many texts
+_TOPICS = ["COMPLAINT", "ORDER_STATUS", "PAYMENT", "PRODUCT_QUESTION", "RETURN"]
+
+
+def _make_categories(
+    folder: Path, whole: Report, *, several: bool = False, hostile: bool = False
+) -> Report:
+    """RETURNS (Report): The whole report, but of categories: what `evaluate` makes of
+    systems that are wrong on every so many texts.
+    """
+    labels = [f"{_SCRIPT}\"'&", *_TOPICS[1:]] if hostile else _TOPICS
+    docs: dict[str, list[Doc]] = {name: [] for name in ("gold", *_WRONG)}
+    for n, (_, row) in enumerate(read_jsonl(ROOT / "assets/textcat/gold.jsonl")):
+        text = f"{_SCRIPT} <img src=x> {row['text']}" if hostile else row["text"]
+        k = _TOPICS.index(row["cats"])
+        wanted = {labels[k], labels[(k + 1) % 5]} if several and n % 3 else {labels[k]}
+        for name, found in docs.items():
+            # The student is sure of itself, the CNN is not, and others are certain.
+            high = {"student": 0.6 + n % 8 * 0.05, "student_cnn": 0.55}.get(name, 1.0)
+            is_wrong = name in _WRONG and n % _WRONG[name] == 0
+            best = {*wanted}
+            if is_wrong and not (several and n % 2):
+                best.remove(labels[k])
+            if is_wrong and not (several and n % 4 == 0):
+                best.add(labels[(k + 2) % 5])
+            low = (1 - high) / (1 if several else 4)
+            doc = Doc(Vocab(), words=[text], spaces=[False])
+            doc.cats = {label: high if label in best else low for label in labels}
+            found.append(doc)
+    folder.mkdir()
+    for name, found in docs.items():
+        write_docs(found, folder / f"{name}.spacy")
+    results = {}
+    for name in _WRONG:
+        system = whole["comparison"]["systems"][name]
+        kept = ("answers", "bytes", "source", "speed", "words_per_second")
+        results[name] = {
+            **evaluate_docs(folder / f"{name}.spacy", folder / "gold.spacy"),
+            **{key: system[key] for key in kept if key in system},
+        }
+    report = deepcopy(whole)
+    srsly.write_json(folder / "c.json", compare(results, folder / "gold.spacy"))
+    report["comparison"] = srsly.read_json(folder / "c.json")
+    for point in report["curve"]["points"]:
+        point["cats_micro_f"] = point.pop("ents_f")
+    standings = {"trusted": 40, "disputed": 5, "dropped": 2}
+    report["corpus"]["labels"] = {label: standings for label in labels}
+    return report
+
+
+@pytest.fixture(scope="session")
+def categories(whole: Report, tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """All that a report on texts of one category each can hold."""
+    return _make_categories(tmp_path_factory.mktemp("categories") / "one", whole)
+
+
+@pytest.fixture(scope="session")
+def several(whole: Report, tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """All that a report on texts of several categories can hold."""
+    folder = tmp_path_factory.mktemp("categories") / "several"
+    return _make_categories(folder, whole, several=True)
 
 
 @pytest.fixture
-def hostile(report: Report) -> Report:
+def report(request: pytest.FixtureRequest) -> Report:
+    """A copy for a test to change: of the whole report, or of the one it names."""
+    return deepcopy(request.getfixturevalue(getattr(request, "param", "whole")))
+
+
+@pytest.fixture
+def hostile(whole: Report) -> Report:
     """Markup wherever a text, a label or a name can stand."""
-    script = "<script>alert(1)</script>"
+    report = deepcopy(whole)
+    script = _SCRIPT
     label = f"{script}\"'&{{{{ 7 }}}}"
     comparison = report["comparison"]
     comparison["labels"][0] = label
@@ -361,6 +431,12 @@ def hostile(report: Report) -> Report:
     report["run"]["prompts"] = {script: f"{script}\n</pre>{script}"}
     report["title"] = script
     return report
+
+
+@pytest.fixture
+def hostile_categories(whole: Report, tmp_path: Path) -> Report:
+    """Markup in texts and in a category."""
+    return _make_categories(tmp_path / "hostile", whole, hostile=True)
 
 
 @pytest.fixture

@@ -71,9 +71,17 @@ def open_page(browser: Any) -> Iterator[Open]:
 
 
 @pytest.fixture(scope="module")
-def pages(whole: Report, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The whole report, one of silver gold, and one of many labels and long names."""
+def pages(
+    whole: Report,
+    categories: Report,
+    several: Report,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Path]:
+    """The whole report, one of silver gold, one of many labels and long names, and
+    those of categories.
+    """
     reports = {name: deepcopy(whole) for name in ("whole", "silver", "many")}
+    reports |= {"categories": deepcopy(categories), "several": deepcopy(several)}
     reports["silver"]["comparison"]["gold"]["silver"] = True
     comparison = reports["many"]["comparison"]
     labels = [f"A_{'LONG_' * 12}LABEL_{k}" for k in range(40)]
@@ -93,7 +101,7 @@ def pages(whole: Report, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("name", ["whole", "silver", "many"])
+@pytest.mark.parametrize("name", ["whole", "silver", "many", "categories", "several"])
 def test_page_holds(
     open_page: Open, pages: dict[str, Path], name: str, width: int, scheme: str
 ) -> None:
@@ -102,7 +110,7 @@ def test_page_holds(
     wide = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
     assert wide[0] <= wide[1]
     figures = page.query_selector_all("figure svg")
-    assert len(figures) == 4
+    assert len(figures) == 4 + (name in ("categories", "several"))
     for figure in figures:
         box = figure.bounding_box()
         assert box["width"] > 200
@@ -116,7 +124,7 @@ def test_page_holds(
     assert result.violations_count == 0, result.generate_report()
 
 
-@pytest.mark.parametrize("name", ["whole", "many"])
+@pytest.mark.parametrize("name", ["whole", "many", "categories"])
 def test_figures_stay_in_their_boxes(
     open_page: Open, pages: dict[str, Path], name: str
 ) -> None:
@@ -145,10 +153,11 @@ def test_colours_follow_the_scheme(open_page: Open, pages: dict[str, Path]) -> N
         assert light != dark
 
 
+@pytest.mark.parametrize("report", ["hostile", "hostile_categories"], indirect=True)
 def test_nothing_of_the_corpus_runs(
-    open_page: Open, hostile: Report, folder: Path
+    open_page: Open, report: Report, folder: Path
 ) -> None:
-    make_report(hostile.pop("comparison"), folder, **hostile)
+    make_report(report.pop("comparison"), folder, **report)
     index = folder / "index.html"
     page = open_page(index)
     assert page.noted == [index.as_uri()]

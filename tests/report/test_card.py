@@ -14,6 +14,7 @@ from instaner.cli.push import _read_card
 from instaner.report.card import make_body, make_card, make_performance
 
 from ..conftest import ROOT
+from .conftest import Report
 
 META = {
     "lang": "en",
@@ -116,6 +117,64 @@ def test_metadata_is_that_of_spacys_pipelines_on_the_hub() -> None:
     ]
 
 
+SUPPORT = {"lang": "en", "name": "support", "version": "1", "labels": {"textcat": []}}
+
+
+@pytest.mark.parametrize(
+    ("report", "metrics", "words"),
+    [
+        (
+            "categories",
+            ["Accuracy accuracy", "Macro F Score f_score"],
+            "60 test texts, each of one category; of all of them",
+        ),
+        (
+            "several",
+            [
+                "Precision precision",
+                "Recall recall",
+                "F Score f_score",
+                "Macro F Score f_score",
+            ],
+            "60 test texts with 100 categories.",
+        ),
+    ],
+    indirect=["report"],
+)
+def test_card_of_categories(report: Report, metrics: list[str], words: str) -> None:
+    comparison = {**report["comparison"], "corpus": report["corpus"]}
+    card = make_card(SUPPORT, comparison)
+    block = _read_block(card)
+    assert block["tags"] == ["spacy", "text-classification"]
+    (result,) = block["model-index"][0]["results"]
+    assert result["task"] == {"name": "TEXTCAT", "type": "text-classification"}
+    found = [f"{m['name']} {m['type']}" for m in result["metrics"]]
+    assert found == [f"TEXTCAT {metric}" for metric in metrics]
+    student = comparison["systems"]["student"]
+    ece = student["calibration"]["ece"]
+    for part in (
+        "sorts texts into categories",
+        "print(doc.cats)",
+        words,
+        f"| **all** | {comparison['gold']['entities']} | {student['cats_micro_p']:.3f}",
+        f"| RETURN | {comparison['support']['RETURN']} |",
+        f"calibration error (ECE) {ece:.3f}.",
+        "948 texts",
+        "7.6 % of the categories",
+    ):
+        assert part in card
+    assert "entit" not in card
+    performance = make_performance(comparison)
+    assert performance["cats_micro_f"] == student["cats_micro_f"]
+    assert performance["cats_f_per_type"]["RETURN"].keys() == {*"prf"}
+
+
+def test_card_of_categories_without_scores() -> None:
+    card = make_card(SUPPORT, {})
+    assert _read_block(card)["tags"] == ["spacy", "text-classification"]
+    assert "print(doc.cats)" in card
+
+
 def test_every_silver_figure_is_marked() -> None:
     comparison = _make_comparison(silver=True)
     card = make_card(META, comparison)
@@ -171,7 +230,7 @@ def test_text_is_text_in_the_metadata() -> None:
 def test_package_has_the_card_and_the_scores(tmp_path: Path) -> None:
     nlp = spacy.blank("en")
     nlp.add_pipe("entity_ruler").add_patterns([{"label": "PLANT", "pattern": "hoe"}])
-    nlp.meta["performance"] = {"ents_f": 0.1, "ner_loss": 2.0}
+    nlp.meta["performance"] = {"ents_f": 0.1, "cats_score": 0.3, "ner_loss": 2.0}
     model = tmp_path / "student" / "model-best"
     model.parent.mkdir()
     nlp.to_disk(model)
@@ -196,6 +255,7 @@ def test_package_has_the_card_and_the_scores(tmp_path: Path) -> None:
     assert pushed.decode("utf8") == card
     assert meta["performance"]["ents_f"] == 0.75
     assert meta["performance"]["ner_loss"] == 2.0
+    assert meta["performance"]["cats_score"] == 0.3  # not what was measured
     assert meta["performance"]["silver"] is True
 
 

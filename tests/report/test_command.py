@@ -19,14 +19,22 @@ def _write(path: Path, report: Report) -> list[str]:
     return ["report", str(path / "comparison.json"), str(path / "report")]
 
 
-def test_report_says_the_verdict(report: Report, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("report", "verdict"),
+    [
+        ("whole", "the student’s F1 is 0.174 below"),
+        ("categories", "the student’s accuracy is 0.283 below"),
+    ],
+    indirect=["report"],
+)
+def test_report_says_the_verdict(report: Report, tmp_path: Path, verdict: str) -> None:
     args = _write(tmp_path, report)
     srsly.write_json(tmp_path / "annotated.meta.json", {"texts": 948})
     args += ["--corpus", str(tmp_path / "annotated")]
     args += ["--curve", str(tmp_path / "curve.json"), "--title", "Now?"]
     result = CliRunner().invoke(app, args)
     assert result.exit_code == 0, result.output
-    assert "Keep the LLM for now: the student’s F1 is 0.174 below" in result.output
+    assert f"Keep the LLM for now: {verdict}" in result.output
     page = (tmp_path / "report" / "index.html").read_text("utf8")
     assert "<title>Now?</title>" in page
     assert "948 annotated texts" in page

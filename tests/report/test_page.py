@@ -11,6 +11,7 @@ import pytest
 import srsly
 
 from instaner.errors import InstaNERError
+from instaner.report.figures import draw_reliability
 from instaner.report.page import make_report, read_corpus
 
 from .conftest import Report
@@ -20,7 +21,8 @@ pytest.importorskip("matplotlib")
 _NUMBER = re.compile(r"(?<![\w.,^-])\d[\d,]*(?:\.\d+)?(?![\w^])")
 # Percent and milliseconds, MB and GB.
 _UNITS = (1, 100, 1000, 1e-6, 1e-9)
-_EMPTY = ("br", "img", "link", "meta", "path", "use", "rect", "input")
+_EMPTY = ("br", "img", "link", "meta", "path", "use", "rect", "input", "wbr")
+_ALL = ["whole", "categories", "several"]
 
 
 class _Reader(HTMLParser):
@@ -103,6 +105,7 @@ def _find_unknown(text: str, values: list[Any]) -> list[str]:
     return unknown
 
 
+@pytest.mark.parametrize("report", _ALL, indirect=True)
 def test_every_number_is_in_the_json(report: Report, folder: Path) -> None:
     reader = _read(_make(report, folder))
     values = [*_walk(srsly.read_json(folder / "comparison.json"))]
@@ -154,10 +157,12 @@ def test_same_report_same_bytes(whole: Report, tmp_path: Path) -> None:
     assert pages[0] == pages[1]
 
 
+@pytest.mark.parametrize("report", _ALL, indirect=True)
 def test_figures_take_the_colours_of_the_page(report: Report, folder: Path) -> None:
+    is_cats = report["comparison"]["gold"].get("attr") == "cats"
     page = _make(report, folder)
     figures = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
-    assert len(figures) == 4
+    assert len(figures) == 4 + is_cats
     assert not re.search(r"#[0-9a-f]{6}", "".join(figures))
     assert "var(--system-1)" in figures[0]
     ids = re.findall(r'\bid="([^"]+)"', page)
@@ -196,16 +201,23 @@ def test_verdict_in_a_sentence(
     assert expected in make_report(comparison, folder, **report)
 
 
-def test_silver_is_marked_wherever_it_counts(report: Report, folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("report", "number", "corpus"),
+    [("whole", 13, "Spans by what the vo"), ("categories", 15, "Categories by what t")],
+    indirect=["report"],
+)
+def test_silver_is_marked_wherever_it_counts(
+    report: Report, folder: Path, number: int, corpus: str
+) -> None:
     report["comparison"]["gold"]["silver"] = True
     page = _make(report, folder)
     assert "not how right it is" in page
     captions = re.findall(r"<(figcaption|caption).*?>(.*?)</\1>", page, re.DOTALL)
     bare = [text.strip() for _, text in captions if "Silver" not in text]
-    assert len(captions) == 13
+    assert len(captions) == number
     assert [re.sub("<.*?>", "", text).strip()[:20] for text in bare] == [
         "Cost, speed and size",
-        "Spans by what the vo",
+        corpus,
     ]
     assert (folder / "report.md").read_text("utf8").count("(silver gold)") == 4
 
@@ -214,12 +226,123 @@ def test_gold_by_people_is_not_marked(report: Report, folder: Path) -> None:
     assert "silver gold" not in _make(report, folder).lower()
 
 
-def test_markup_is_escaped(hostile: Report, folder: Path) -> None:
-    page = _make(hostile, folder)
+@pytest.mark.parametrize("report", ["hostile", "hostile_categories"], indirect=True)
+def test_markup_is_escaped(report: Report, folder: Path) -> None:
+    page = _make(report, folder)
     reader = _read(page, skip=False)
     assert not {"script", "img"} & {*reader.tags}
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "<script" not in (folder / "report.md").read_text("utf8")
+
+
+@pytest.mark.parametrize(
+    ("report", "verdict", "other"),
+    [("categories", "accuracy", "F1"), ("several", "F1", "accuracy")],
+    indirect=["report"],
+)
+def test_words_of_categories(
+    report: Report, folder: Path, verdict: str, other: str
+) -> None:
+    said = make_report(report.pop("comparison"), folder, **report)
+    assert said.startswith(f"Keep the LLM for now: the student’s {verdict} is 0.")
+    text = " ".join(_read((folder / "index.html").read_text("utf8")).text)
+    assert f"Difference in {verdict}" in text
+    assert f"the {verdict} of the CNN student would be" in text
+    assert f"Difference in {other}" not in text
+    assert not re.search("(?i)entit|span|boundar", text)
+
+
+def _tabulate(page: str, caption: str) -> list[list[str]]:
+    """RETURNS (List[List[str]]): The texts of a table's cells, row by row."""
+    table = page.partition(f"<caption><span>{caption}")[2].partition("</table>")[0]
+    table = table.partition("</caption>")[2]
+    rows = [re.split(r"</t[hd]>", row)[:-1] for row in table.split("</tr>")[:-1]]
+    return [[re.sub("<small.*|<.*?>", "", c).strip() for c in row] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("report", "expected"),
+    [
+        ("categories", ["Accuracy", "Macro F1", "Balanced accuracy"]),
+        ("several", ["F1", "Precision", "Recall", "Macro F1", "All labels right"]),
+    ],
+    indirect=["report"],
+)
+def test_scores_of_categories(
+    report: Report, folder: Path, expected: list[str]
+) -> None:
+    rows = _tabulate(_make(report, folder), "All labels together")
+    names = [name for name, *_ in rows[1:]]
+    assert names == [*expected, "Calibration error (ECE)"]
+
+
+@pytest.mark.parametrize(
+    ("report", "errors", "columns"),
+    [
+        ("categories", ["Wrong category"], []),
+        (
+            "several",
+            ["Wrong category", "Missed category", "Spurious category"],
+            ["nothing"],
+        ),
+    ],
+    indirect=["report"],
+)
+def test_only_errors_that_occur_are_shown(
+    report: Report, folder: Path, errors: list[str], columns: list[str]
+) -> None:
+    labels = report["comparison"]["labels"]
+    page = _make(report, folder)
+    assert [name for name, *_ in _tabulate(page, "Errors by kind")[1:]] == errors
+    matrix = _tabulate(page, "Texts of the gold")
+    assert matrix[0] == ["Gold", *labels, *columns]
+    assert [name for name, *_ in matrix[1:]] == [*labels, *columns]
+
+
+@pytest.mark.parametrize("report", ["categories"], indirect=True)
+def test_texts_are_shown_with_their_categories(report: Report, folder: Path) -> None:
+    row = report["comparison"]["differences"][0]
+    report["comparison"]["differences"] = [row]
+    row["text"], row["systems"]["student"] = "a & b", []
+    page = _make(report, folder)
+    seen = page.partition('<dl class="seen">')[2].partition("</dl>")[0]
+    label = row["gold"][0][2]
+    chip = rf'<dd dir="auto"><mark class="e\d chip">{label}</mark></dd>'
+    expected = [
+        r'<dt>Text</dt><dd dir="auto">a &amp; b</dd>',
+        f"<dt>Gold</dt>{chip}",
+        r"<dt>teacher</dt>.*as in the gold.*",
+        r'<dt>student</dt><dd dir="auto">nothing</dd>',
+    ]
+    for line, pattern in zip(seen.strip().splitlines(), expected, strict=True):
+        assert re.fullmatch(pattern, line)
+
+
+def _draw_bins(*bins: tuple[float, float, int], system: str = "student") -> str:
+    rows = [dict(zip(("score", "share", "count"), row, strict=True)) for row in bins]
+    systems: Report = {"teacher": {"calibration": None}, "student": {}}
+    systems[system]["calibration"] = {"ece": 0.1, "bins": rows}
+    return draw_reliability(systems, {"teacher": 0, "student": 1})
+
+
+def test_reliability_is_drawn_bin_by_bin() -> None:
+    svg = _draw_bins((0.25, 0.5, 4), (0.75, 0.5, 16))
+    # Colours and marks are those of the system, and only of those drawn.
+    assert "var(--system-1)" in svg
+    assert "var(--system-0)" not in svg
+    assert "teacher" not in svg
+    places = [
+        (float(x), float(y))
+        for x, y in re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)"[^>]*system-1', svg)
+    ]
+    (left, up), (right, same) = places[:2]
+    assert left < right
+    assert up == same
+
+
+@pytest.mark.parametrize("bins", [[], [(None, None, 3)]])
+def test_reliability_of_nothing_is_not_drawn(bins: list[Any]) -> None:
+    assert _draw_bins(*bins) == ""
 
 
 def _drop_parts(report: Report) -> None:
