@@ -139,9 +139,9 @@ def have_categories(golds: Iterable[GoldText]) -> bool:
 
 def have_one_category(golds: Iterable[GoldText]) -> bool:
     """RETURNS (bool): Whether each text of which anything is known has one category."""
-    return all(
-        gold.unknown or (len(gold.spans) == 1 and is_category(gold.spans[0]))
-        for gold in golds
+    golds = list(golds)
+    return have_categories(golds) and all(
+        gold.unknown or len(gold.spans) == 1 for gold in golds
     )
 
 
