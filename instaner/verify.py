@@ -49,12 +49,10 @@ def find_cases(
         and none, unless a text has to have a category.
     """
     groups: list[list[Candidate]] = []
-    end = -1
     for candidate in sorted(candidates):
-        if candidate.start >= end:
+        if not groups or candidate.start >= max(c.end for c in groups[-1]):
             groups.append([])
         groups[-1].append(candidate)
-        end = max(end, candidate.end)
     cases = []
     for group in groups:
         if all(candidate.standing is not Standing.DISPUTED for candidate in group):

@@ -1,4 +1,6 @@
-"""Asking again about one place in a text: which of several readings of it is right?"""
+"""Asking again about one place in a text, or its category: which of several readings of
+it is right?
+"""
 
 import re
 from pathlib import Path
@@ -14,14 +16,19 @@ from .reading import drop_thoughts
 _TEMPLATE = jinja2.Template(Path(__file__).with_name("verify.jinja").read_text("utf8"))
 _CONTEXT = 400  # characters on either side of the place
 _NUMBER = re.compile(
-    r"\W*(?:the\W+)?(?:(?:right|correct)\W+)?(?:(?:reading|answer|option)\W+)?"
-    r"(?:is\W+)?(?:reading\W+)?(\d+)\b(?!\s*(?:\||,|/|or|and)\s*\S)",
+    r"\W*(?:the\W+)?(?:(?:right|correct)\W+)?(?:(?:reading|opinion|answer|option)\W+)?"
+    r"(?:is\W+)?(?:(?:reading|opinion)\W+)?(\d+)\b(?!\s*(?:\||,|/|or|and)\s*\S)",
     re.IGNORECASE,
 )
 _NOTHING = re.compile(r"\W*(?:none|no (?:named )?entity|nothing)\W*", re.IGNORECASE)
 _SPAN = re.compile(
     r"(?:answer:)?\s*(?:\d+[.):]\s+|[-*•]\s+)?(?P<text>.+?)\s*[|｜]\s*"
     r"(?:true\s*[|｜]\s*)?(?P<label>[^|｜]+?)\s*",
+    re.IGNORECASE,
+)
+_BEFORE_CATEGORY = re.compile(
+    r"(?:\d+[.):]\s+|[-*•]\s+)?\W*(?:the\W+)?(?:(?:right|correct)\W+)?"
+    r"(?:(?:category|answer|label)\b\W*)?(?:is\b\W*)?",
     re.IGNORECASE,
 )
 _MARKS = "\"'`*“”‘’«»[] "
@@ -33,10 +40,11 @@ class Case(NamedTuple):
     """A place in a text, and the readings of it.
 
     text (str): The whole text.
-    start (int): First character of the place.
+    start (int): First character of the place, which of a category is before the text.
     end (int): Character after its last.
     readings (Tuple[Tuple[Span, ...], ...]): Of each reading the spans (start and end
-        character and label) that it finds at the place; none for no entity.
+        character and label) that it finds at the place; none for no entity, or that
+        the text is not of the category.
     """
 
     text: str
@@ -61,6 +69,7 @@ def make_prompt(task: Any, case: Case) -> Prompt:
         "labels": get_labels(task, case),
         "definitions": getattr(task, "_label_definitions", None) or {},
         "description": getattr(task, "_description", None),
+        "is_open": () not in case.readings,
         "readings": [_describe(case, reading) for reading in case.readings],
         "place": case.text[start:end],
     }
@@ -78,23 +87,26 @@ def read_verdict(task: Any, case: Case, answer: str) -> tuple[Span, ...] | None:
     case (Case): The case.
     answer (str): The answer.
     RETURNS (Optional[Tuple[Span, ...]]): The spans at the place; None if the answer
-        names neither a reading, nor a span of a known label that overlaps the place.
+        names neither a reading, nor a span of a known label that overlaps the place,
+        nor a known category where one is asked for.
     """
     lines = (line.strip() for line in drop_thoughts(answer).splitlines())
     line = next((line for line in lines if line and not line.startswith("```")), "")
-    labels = {label.strip().lower(): label for label in get_labels(task, case)}
-    if is_category(case[1:]) and (said := labels.get(line.strip(_MARKS).lower())):
-        named = ((case.start, case.end, said),)
-        # Where there can be several, the question is about one.
-        return named if named in case.readings or () not in case.readings else None
-    match = _SPAN.fullmatch(line)
+    if is_category(case[1:]):
+        said = _make_answers(task, case)
+        for words in (line, _BEFORE_CATEGORY.sub("", line, count=1)):
+            words = _simplify(words)
+            if words in said and not _is_number(words, case):
+                return said[words]
+    match = None if is_category(case[1:]) else _SPAN.fullmatch(line)
     if match is None:
         if _NOTHING.fullmatch(line):
             return () if () in case.readings else None
         number = _NUMBER.match(line)
-        if number is None or not 1 <= int(number[1]) <= len(case.readings):
+        if number is None or not _is_number(number[1], case):
             return None
         return case.readings[int(number[1]) - 1]
+    labels = {label.strip().lower(): label for label in get_labels(task, case)}
     label = labels.get(match["label"].strip(_MARKS).lower())
     for surface in (match["text"], match["text"].strip(_MARKS)):
         start = case.text.find(surface, max(0, case.start - len(surface) + 1))
@@ -107,6 +119,26 @@ def get_labels(task: Any, case: Case) -> list[str]:
     """RETURNS (List[str]): The task's labels, or those of the case if it has none."""
     named = {label for reading in case.readings for _, _, label in reading}
     return list(getattr(task, "labels", None) or sorted(named))
+
+
+def _make_answers(task: Any, case: Case) -> dict[str, tuple[Span, ...] | None]:
+    """What an answer about categories means that has words instead of a number. Where a
+    text can have several, the question is about one, and to name another no answer."""
+    is_open = () not in case.readings
+    answers: dict[str, tuple[Span, ...] | None] = {
+        _simplify(label): ((case.start, case.end, label),) if is_open else None
+        for label in get_labels(task, case)
+    }
+    answers.update((_simplify(_describe(case, r)), r) for r in case.readings)
+    return answers
+
+
+def _simplify(words: str) -> str:
+    return words.strip(f"{_MARKS}.。").lower()
+
+
+def _is_number(words: str, case: Case) -> bool:
+    return words.isdecimal() and 1 <= int(words) <= len(case.readings)
 
 
 def _describe(case: Case, reading: tuple[Span, ...]) -> str:
