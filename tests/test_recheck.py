@@ -1,5 +1,5 @@
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from instaner import recheck
 from instaner.corpus import PROVENANCE
 from instaner.errors import InstaNERError
 from instaner.recheck import Suspect, find_suspects
-from instaner.vote import Offsets
+from instaner.targets import Offsets, Target
 
 pytest.importorskip("cleanlab")
 
@@ -75,7 +75,8 @@ def suspects(docs: list[Doc]) -> list[Suspect]:
 @pytest.fixture
 def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     """Students that are hardly trained."""
-    monkeypatch.setattr(recheck, "_EPOCHS", 1)
+    monkeypatch.setattr(recheck._Tokens, "epochs", 1)
+    monkeypatch.setattr(recheck._Texts, "epochs", 1)
     monkeypatch.setattr(recheck, "_MIN_STEPS", 1)
 
 
@@ -155,13 +156,15 @@ def test_briefs_are_never_split(
     asked: list[set[str]] = []
     train, predict = recheck._train, recheck._predict
 
-    def watch_train(examples: list[Any], *args: Any) -> Any:
+    def watch_train(judge: Any, examples: list[Any], seed: int) -> Any:
         learned.append({brief_of[eg.text] for eg in examples})
-        return train(examples, *args)
+        return train(judge, examples, seed)
 
-    def watch_predict(student: Any, examples: list[Any], numbers: list[int]) -> Any:
+    def watch_predict(
+        judge: Any, student: Any, examples: list[Any], numbers: list[int]
+    ) -> Any:
         asked.append({brief_of[examples[i].text] for i in numbers})
-        return predict(student, examples, numbers)
+        return predict(judge, student, examples, numbers)
 
     monkeypatch.setattr(recheck, "_train", watch_train)
     monkeypatch.setattr(recheck, "_predict", watch_predict)
@@ -202,25 +205,40 @@ def test_spans_that_overlap_are_one_suspect(
 ) -> None:
     tags = [tag if tag == "O" else f"{tag}-F" for tag in ents]
     doc = Doc(vocab, words=list("abcd"), ents=tags)
-    labels = ["" if label == "_" else label for label in seen]
-    differs = [t.ent_type_ != label for t, label in zip(doc, labels, strict=True)]
-    found = recheck._compare(0, doc, labels, np.where(differs, 0.5, np.inf))
+    judge = recheck._Tokens([])
+    judge.values = ["", "F", "T"]
+    given = np.array(judge.get_given(doc))
+    values = np.array(["_FT".index(letter) for letter in seen])
+    found = judge.compare(0, doc, values, np.where(given != values, 0.5, np.inf))
     assert [(s.start, s.end, len(s.given), len(s.predicted)) for s in found] == expected
 
 
 def test_spans_do_not_end_with_white_space(nlp: Language) -> None:
     doc = _make_doc(nlp, "rice\n\nwok", "", [(0, 4, "F")])
+    judge = recheck._Tokens([doc])
     probs = np.array([[0.1, 0.9], [0.1, 0.9], [0.2, 0.8]], "float32")
-    quality, seen = recheck._rate([doc], probs, ["", "F"])
-    assert seen == ["F", "", "F"]
+    quality, seen = recheck._rate(np.array(judge.get_given(doc)), probs, 1)
     assert np.isfinite(quality).tolist() == [False, False, True]
+    (suspect,) = judge.compare(0, doc, seen, quality)
+    assert suspect.predicted == ((6, 9, "F"),)
 
 
-def test_quality_is_relative_to_what_is_usual_for_the_label(vocab: Vocab) -> None:
-    doc = Doc(vocab, words=list("abcd"), ents=["B-F", "B-F", "O", "O"])
+def test_quality_is_relative_to_what_is_usual_for_the_label() -> None:
     probs = np.array([[0.7, 0.3], [0.1, 0.9], [0.3, 0.7], [0.9, 0.1]], "float32")
-    quality, _ = recheck._rate([doc], probs, ["", "F"])
+    quality, _ = recheck._rate(np.array([1, 1, 0, 0]), probs, 1)
     assert quality.tolist() == pytest.approx([0.3 / 0.6, np.inf, 0.3 / 0.6, np.inf])
+
+
+def test_every_question_is_rated_by_itself() -> None:
+    first = [[0.7, 0.3], [0.1, 0.9], [0.9, 0.1]]
+    other = [[0.8, 0.2], [0.2, 0.8], [0.6, 0.4]]
+    probs = np.array([first, other], "float32").transpose(1, 0, 2).reshape(6, 2)
+    given = np.array([1, -1, 1, 1, 0, 1])
+    quality, seen = recheck._rate(given, probs, 2)
+    inf = np.inf
+    expected = [0.3 / 0.6, inf, inf, inf, inf, 0.4 / 0.6]
+    assert quality.tolist() == pytest.approx(expected)
+    assert seen.tolist() == [0, 0, 1, 1, 0, 0]
 
 
 @pytest.mark.parametrize("module", ["cleanlab.count", "cleanlab.rank"])
@@ -251,3 +269,111 @@ def test_corpus_without_entities_is_refused(nlp: Language) -> None:
     docs = [nlp.make_doc(text) for text in _FOODS]
     with pytest.raises(InstaNERError, match="None of the 8 texts has an entity"):
         find_suspects(docs)
+
+
+_TOPICS = {
+    "PRICE": "The {} costs too much, and I want my money back.",
+    "SIZE": "This {} is too small for me: does it come larger?",
+    "CARE": "How do I clean the {} when it is burnt?",
+}
+_ONE = Target("cats", tuple(_TOPICS), exclusive=True)
+_MANY = Target("cats", tuple(_TOPICS))
+
+
+def _classify(nlp: Language, text: str, cats: dict[str, float]) -> Doc:
+    doc = _make_doc(nlp, text, text, [])
+    doc.cats = cats
+    return doc
+
+
+def _make_cats(labels: Iterable[str]) -> dict[str, float]:
+    return {label: float(label in labels) for label in _TOPICS}
+
+
+def _make_classified(nlp: Language, target: Target) -> list[Doc]:
+    """Texts of one topic each, or of two."""
+    docs = []
+    for number, thing in enumerate((*_FOODS, *_TOOLS)):
+        for label, sentence in _TOPICS.items():
+            named = {label: sentence}
+            if not target.exclusive:
+                other = list(_TOPICS)[number % len(_TOPICS)]
+                named[other] = _TOPICS[other]
+            text = " ".join(template.format(thing) for template in named.values())
+            docs.append(_classify(nlp, text, _make_cats(named)))
+    return docs
+
+
+@pytest.mark.parametrize("share", [1.0, 0.6])
+def test_wrong_category_comes_first(nlp: Language, share: float) -> None:
+    docs = _make_classified(nlp, _ONE)
+    docs[15].cats = {"PRICE": (1 - share) / 2, "SIZE": (1 - share) / 2, "CARE": share}
+    suspect, *others = find_suspects(docs, _ONE, folds=4)
+    assert suspect[:5] == (15, -1, 0, ((-1, 0, "CARE"),), ((-1, 0, "PRICE"),))
+    assert 0 <= suspect.score <= 1
+    assert len(others) < 3
+
+
+def test_each_of_several_categories_is_judged(nlp: Language) -> None:
+    docs = _make_classified(nlp, _MANY)
+    docs[6].cats["PRICE"] = 0.0
+    docs[22].cats["CARE"] = 1.0
+    price, _, care = sorted(_MANY.make_marks(_TOPICS), reverse=True)
+    suspects = find_suspects(docs, _MANY, folds=4)
+    assert {suspect[:5] for suspect in suspects[:2]} == {
+        (6, *price[:2], (), (price,)),
+        (22, *care[:2], (care,), ()),
+    }
+
+
+@pytest.mark.usefixtures("untrained")
+@pytest.mark.parametrize("target", [_ONE, _MANY])
+def test_texts_without_categories_are_no_suspects(
+    nlp: Language, target: Target
+) -> None:
+    docs = _make_classified(nlp, target)
+    for doc in docs[:20]:
+        doc.cats = {}
+    empty = _classify(nlp, "", _make_cats(["SIZE"]))
+    suspects = find_suspects([empty, *docs], target, folds=2)
+    assert suspects
+    assert all(suspect.doc >= 21 for suspect in suspects)
+
+
+@pytest.mark.usefixtures("untrained")
+def test_disputed_category_is_no_suspect(nlp: Language) -> None:
+    docs = _make_classified(nlp, _MANY)
+    for doc in docs[:20]:
+        doc.cats = {la: score for la, score in doc.cats.items() if la != "PRICE"}
+    ((place, *_),) = _MANY.make_marks(["PRICE"])
+    suspects = find_suspects(docs, _MANY, folds=2)
+    assert any(suspect.doc < 20 for suspect in suspects)
+    assert not any(suspect[:2] == (n, place) for suspect in suspects for n in range(20))
+
+
+@pytest.mark.parametrize("target", [_ONE, _MANY])
+def test_classified_docs_are_as_they_were(nlp: Language, target: Target) -> None:
+    docs = _make_classified(nlp, target)
+    find_suspects(docs, target, folds=2)
+    fresh = _make_classified(nlp, target)
+    assert [doc.to_bytes() for doc in docs] == [doc.to_bytes() for doc in fresh]
+
+
+def test_text_of_one_category_or_not(nlp: Language) -> None:
+    target = Target("cats", ("CARE",))
+    docs = _make_classified(nlp, _ONE)
+    for doc in docs:
+        doc.cats = {"CARE": doc.cats["CARE"]}
+    docs[15].cats = {"CARE": 1.0}
+    suspect = find_suspects(docs, target, folds=4)[0]
+    assert suspect[:5] == (15, -2, -1, ((-2, -1, "CARE"),), ())
+
+
+@pytest.mark.parametrize("cats", [{}, _make_cats([])])
+def test_corpus_without_categories_is_refused(
+    nlp: Language, cats: dict[str, float]
+) -> None:
+    docs = [_classify(nlp, text, cats) for text in _FOODS]
+    for target in (_ONE, _MANY):
+        with pytest.raises(InstaNERError, match="None of the 8 texts has a category"):
+            find_suspects(docs, target)
