@@ -612,7 +612,7 @@ def test_list_of_failures_is_there_when_all_fail(
 
 
 _ASK = Policy(disputed=Remedy.ASK)
-_AGAIN = "You check how a text was annotated"
+_AGAIN = "You check how a text was "
 
 
 def _behave(samples: list[str], again: str) -> Any:
@@ -800,3 +800,119 @@ def test_failures_are_told_before_errors_are_looked_for(
     with pytest.raises(TooManyFailures, match="All 1 answers failed"):
         _annotate(make_teacher({_TEXT: ""}), rows, recheck=5)
     assert (rows.with_name("annotated") / FAILED).exists()
+
+
+_INTENTS = ["BILL", "SHIP", "SIZE"]
+
+
+def _make_classifier(server: ChatServer, *, exclusive: bool = True) -> Language:
+    nlp = _make_live(server, max_concurrency=1)
+    config = nlp.get_pipe_config("llm")
+    nlp.remove_pipe("llm")
+    task = {
+        "@llm_tasks": "spacy.TextCat.v3",
+        "labels": _INTENTS,
+        "exclusive_classes": exclusive,
+    }
+    nlp.add_pipe("llm", config={"task": task, "model": config["model"]})
+    return nlp
+
+
+@pytest.mark.parametrize(
+    ("exclusive", "samples", "again", "cats", "outcome"),
+    [
+        (True, ["BILL", "SHIP"], "2", {"BILL": 0, "SHIP": 1, "SIZE": 0}, "category"),
+        (True, ["BILL", "SHIP"], "Size", {"BILL": 0, "SHIP": 0, "SIZE": 1}, "category"),
+        (True, ["BILL", "SHIP"], "Hm.", {}, "undecided"),
+        (
+            False,
+            ["BILL, SHIP", "BILL"],
+            "1",
+            {"BILL": 1, "SHIP": 1, "SIZE": 0},
+            "category",
+        ),
+        (
+            False,
+            ["BILL, SHIP", "BILL"],
+            "not ship",
+            {"BILL": 1, "SHIP": 0, "SIZE": 0},
+            "no category",
+        ),
+        (False, ["BILL, SHIP", "BILL"], "SIZE", {"BILL": 1, "SIZE": 0}, "undecided"),
+    ],
+)
+def test_teacher_is_asked_again_about_a_category(
+    chat_server: ChatServer,
+    write_rows: WriteRows,
+    exclusive: bool,
+    samples: list[str],
+    again: str,
+    cats: dict[str, float],
+    outcome: str,
+) -> None:
+    chat_server.behave = _behave(samples, again)
+    nlp = _make_classifier(chat_server, exclusive=exclusive)
+    rows = write_rows({"id": "x", "text": _TEXT})
+    policy = Policy(Rule.SOFT, disputed=Remedy.ASK)
+    summary, (doc,) = _annotate(nlp, rows, samples=2, policy=policy)
+    assert doc.cats == cats
+    assert summary.asked_again == {outcome: 1}
+    assert len(chat_server.requests) == 3
+    provenance = _get_provenance(doc)
+    (told,) = provenance["again"]
+    assert told["start"] < 0
+    said = {s["label"] for s in provenance["spans"] if "llm/again" in s["votes"]}
+    assert said == ({label for *_, label in told["spans"] or []})
+    assert all(s["score"] in (0, 1) for s in provenance["spans"]) is (
+        outcome != "undecided"
+    )
+
+
+_LETTERS = {
+    "BILL": "{} was charged {} times for one order.",
+    "SHIP": "The parcel for {} is {} days late.",
+    "SIZE": "{} needs it {} inches longer.",
+}
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_suspected_categories_are_asked_about(
+    chat_server: ChatServer, write_rows: WriteRows, exclusive: bool
+) -> None:
+    rights = {
+        letter.format(name, n): label
+        for name in _NAMES
+        for n in (2, 3)
+        for label, letter in _LETTERS.items()
+    }
+    wrong = _LETTERS["SHIP"].format("Gina", 3)
+
+    def answer(body: dict[str, Any]) -> Any:
+        content = body["messages"][-1]["content"]
+        (right,) = [label for text, label in rights.items() if text in content]
+        if not body["messages"][0]["content"].startswith(_AGAIN):
+            return complete("SIZE" if wrong in content else right)
+        (opinion,) = [
+            line
+            for line in content.splitlines()
+            if line[1:] == f". {right}"
+            or (line[1:].startswith(". not ") and right not in line)
+        ]
+        return complete(opinion[0])
+
+    chat_server.behave = answer
+    nlp = _make_classifier(chat_server, exclusive=exclusive)
+    rows = write_rows(*({"id": text, "text": text} for text in rights))
+    summary, docs = _annotate(nlp, rows, recheck=4)
+    for told in summary.rechecked[: 1 if exclusive else 2]:
+        assert (told["id"], told["text"]) == (wrong, wrong)
+        assert told["before"] != told["after"] == told["predicted"]
+    assert summary.rechecked[0]["score"] < 1
+    for doc in docs:
+        assert doc.cats == {label: label == rights[doc.text] for label in _INTENTS}
+    counts = {key: n for key, n in summary.standings.items() if key[1] == "trusted"}
+    assert counts == {(label, "trusted"): 32 for label in _INTENTS}
+    (doc,) = [doc for doc in docs if doc.text == wrong]
+    spans = {s["label"]: s for s in _get_provenance(doc)["spans"]}
+    assert (spans["SIZE"]["standing"], spans["SIZE"]["score"]) == ("dropped", 0)
+    assert spans["SHIP"]["votes"] == {"llm/again": ""}
