@@ -15,9 +15,16 @@ from thinc.api import Config
 from .errors import InstaNERError
 from .files import write_whole
 from .pipeline import get_llm_names, get_target, load_pipeline, read_config
-from .targets import ENTS
+from .targets import Target
 
-_TRAINED = ("ner", "beam_ner")  # factories of trained components that set entities
+# What is annotated, and factories of trained components that set it.
+_ENTS = ("entities", ["ner", "beam_ner"])
+_ONE = ("one category a text", ["textcat"])
+_SEVERAL = ("categories, of which a text can have several", ["textcat_multilabel"])
+
+_Output = dict[Any, float]  # of entities, or categories, their scores
+
+_NEAR = 0.001  # scores of a text alone and of one among others differ in rounding
 
 
 class Contract(NamedTuple):
@@ -29,11 +36,12 @@ class Contract(NamedTuple):
     missing (List[str]): Labels of the llm component that the student does not know.
     extra (List[str]): Labels of the student that the llm component did not set.
     same_tokenizer (bool): Whether pipeline and student split texts alike.
-    ents_before (List[str]): Components before it that set entities: the student keeps
+    attr (str): What both set: "ents" or "cats".
+    set_before (List[str]): Components before it that set them too: the student keeps
         theirs, the llm component overwrote them.
     compared (List[str]): Other components, whose output is the same before and after.
     texts (int): Texts that were compared.
-    same_ents (int): Texts in which the student finds what it finds on its own.
+    same_output (int): Texts in which the student finds what it finds on its own.
     """
 
     replaced: str
@@ -42,10 +50,11 @@ class Contract(NamedTuple):
     missing: list[str]
     extra: list[str]
     same_tokenizer: bool
-    ents_before: list[str]
+    attr: str
+    set_before: list[str]
     compared: list[str]
     texts: int
-    same_ents: int
+    same_output: int
 
 
 def swap(
@@ -60,8 +69,9 @@ def swap(
     stood. The llm component is never made, so no key is read and no request sent.
 
     pipeline (str): Config, folder or package of a pipeline with one llm component that
-        sets entities.
-    student (str): Folder or package of a pipeline with one trained ner component.
+        sets entities, or categories.
+    student (str): Folder or package of a pipeline with one trained component that sets
+        the same: ner, textcat (a text has one category) or textcat_multilabel.
     output (Path): Folder for the result.
     keep_name (bool): Give the trained component the llm component's name.
     texts (Optional[Iterable[str]]): Texts to compare the other components on. None:
@@ -78,7 +88,6 @@ def swap(
     config = read_config(pipeline)
     llm_name = _get_llm_name(config, pipeline)
     trained = load_pipeline(student)
-    ner_name = _get_ner_name(trained, student)
     base = load_pipeline(pipeline, exclude=[llm_name])
     if base.lang != trained.lang:
         raise InstaNERError(
@@ -86,27 +95,31 @@ def swap(
             f'"{trained.lang}". Train a student for "{base.lang}".'
         )
     task = _make_task(config, llm_name)
-    if get_target(task, trained) != ENTS:
+    target = get_target(task, trained)
+    if target is None:
         raise InstaNERError(
-            f"The llm component {llm_name} of {pipeline} does not set entities "
-            f"({config['components'][llm_name]['task'].get('@llm_tasks')}), so a ner "
-            "component cannot take its place."
+            f"The llm component {llm_name} of {pipeline} does not set entities or "
+            f"categories ({config['components'][llm_name]['task'].get('@llm_tasks')}), "
+            "so no student can take its place."
         )
-    name = llm_name if keep_name else ner_name
+    trained_name = _get_trained_name(
+        trained, target, f"The llm component {llm_name} of {pipeline}", student
+    )
+    name = llm_name if keep_name else trained_name
     samples = list(_get_examples(str(base.lang)) if texts is None else texts)
-    expected = [_get_offsets(doc) for doc in trained.pipe(samples)]
+    expected = [_get_output(doc, target) for doc in trained.pipe(samples)]
     same_tokenizer = all(
         [token.text for token in base.make_doc(text)]
         == [token.text for token in trained.make_doc(text)]
         for text in samples
     ) and _get_bytes(base) == _get_bytes(trained)
     names = list(config["nlp"]["pipeline"])
-    _insert(base, trained, ner_name, name, names, llm_name, pipeline)
+    _insert(base, trained, trained_name, name, names, llm_name, pipeline)
     with write_whole(output, holds=["*"]) as part:
         base.to_disk(part)
         result = util.load_model(part)
         before = load_pipeline(pipeline, exclude=[llm_name])
-        found, compared = _compare(before, result, name, samples)
+        found, compared = _compare(before, result, name, samples, target)
     labels = set(getattr(task, "labels", ()))
     known = set(result.pipe_labels[name])
     place = result.component_names.index(name)
@@ -117,14 +130,15 @@ def swap(
         missing=sorted(labels - known),
         extra=sorted(known - labels),
         same_tokenizer=same_tokenizer,
-        ents_before=[
+        attr=target.attr,
+        set_before=[
             other
             for other in result.component_names[:place]
-            if "doc.ents" in result.get_pipe_meta(other).assigns
+            if f"doc.{target.attr}" in result.get_pipe_meta(other).assigns
         ],
         compared=compared,
         texts=len(samples),
-        same_ents=sum(a == b for a, b in zip(found, expected, strict=True)),
+        same_output=sum(map(_are_near, found, expected)),
     )
 
 
@@ -140,17 +154,22 @@ def _get_llm_name(config: Config, pipeline: str) -> str:
     return names[0]
 
 
-def _get_ner_name(trained: Language, student: str) -> str:
+def _get_trained_name(trained: Language, target: Target, llm: str, student: str) -> str:
+    """RETURNS (str): Name of the component that sets what the llm component sets."""
+    what, factories = _ENTS
+    if target.attr == "cats":
+        what, factories = _ONE if target.exclusive else _SEVERAL
     names = [
         name
         for name in trained.component_names
-        if trained.get_pipe_meta(name).factory in _TRAINED
+        if trained.get_pipe_meta(name).factory in factories
     ]
     if len(names) != 1:
         raise InstaNERError(
-            f"The student {student} has {len(names)} trained ner components "
-            f"({', '.join(trained.component_names) or 'an empty pipeline'}). It needs "
-            "one."
+            f"{llm} sets {what}, and the student {student} has {len(names)} trained "
+            f"{factories[0]} components "
+            f"({', '.join(trained.component_names) or 'an empty pipeline'}). Train a "
+            f"student with one {factories[0]} component."
         )
     return names[0]
 
@@ -188,7 +207,7 @@ def _get_bytes(nlp: Language) -> bytes | None:
 def _insert(
     base: Language,
     trained: Language,
-    ner_name: str,
+    trained_name: str,
     name: str,
     names: list[str],
     llm_name: str,
@@ -199,21 +218,24 @@ def _insert(
             f'{pipeline} already has a component named "{name}". Use --keep-name, '
             f'which names the trained component "{llm_name}".'
         )
-    ner: Any = trained.get_pipe(ner_name)
-    uses_vectors = any(node.name == "static_vectors" for node in ner.model.walk())
+    pipe: Any = trained.get_pipe(trained_name)
+    uses_vectors = any(node.name == "static_vectors" for node in pipe.model.walk())
     if uses_vectors and base.vocab.vectors != trained.vocab.vectors:
         raise InstaNERError(
             f"The student uses word vectors that {pipeline} does not have. Train one "
             "without (include_static_vectors = false)."
         )
-    _replace_listeners(trained, ner_name)
+    _replace_listeners(trained, trained_name)
     behind = names[names.index(llm_name) + 1 :]
     was_disabled = llm_name in base.config["nlp"].get("disabled", [])
     with warnings.catch_warnings():
         # Other vectors matter only where they are used, which was checked.
         warnings.filterwarnings("ignore", message=r"\[W113\]")
         base.add_pipe(
-            ner_name, source=trained, name=name, before=behind[0] if behind else None
+            trained_name,
+            source=trained,
+            name=name,
+            before=behind[0] if behind else None,
         )
     if was_disabled:
         base.disable_pipe(name)
@@ -238,18 +260,18 @@ def _walk(block: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict]]:
 
 
 def _compare(
-    before: Language, after: Language, name: str, texts: list[str]
-) -> tuple[list[list[tuple]], list[str]]:
+    before: Language, after: Language, name: str, texts: list[str], target: Target
+) -> tuple[list[_Output], list[str]]:
     """Run both pipelines side by side, one component after the other. Where the llm
-    component stood, both docs get the entities of the trained one.
+    component stood, both docs get what the trained one sets.
 
-    RETURNS (Tuple[List[List[Tuple]], List[str]]): Offsets of the entities that the
-        trained component found, and the names of the components that agree.
+    RETURNS (Tuple[List[Dict], List[str]]): What the trained component found, and the
+        names of the components that agree.
     RAISES (InstaNERError): If another component's output differs.
     """
     expected = [before.make_doc(text) for text in texts]
     docs = [after.make_doc(text) for text in texts]
-    found: list[list[tuple]] = [[] for _ in texts]
+    found: list[_Output] = [{} for _ in texts]
     compared = []
     for other, pipe in after.pipeline:
         try:
@@ -262,9 +284,9 @@ def _compare(
                 f"({type(err).__name__}: {err}). Nothing was written."
             ) from err
         if other == name:
-            found = [_get_offsets(doc) for doc in docs]
+            found = [_get_output(doc, target) for doc in docs]
             for old, new in zip(expected, docs, strict=True):
-                old.set_ents([_copy(ent, old) for ent in new.ents])
+                _copy(new, old, target)
             continue
         for old, new in zip(expected, docs, strict=True):
             if not _are_equal(old, new):
@@ -276,8 +298,11 @@ def _compare(
     return found, compared
 
 
-def _copy(ent: Span, doc: Doc) -> Span:
-    return Span(doc, ent.start, ent.end, label=ent.label_)
+def _copy(doc: Doc, other: Doc, target: Target) -> None:
+    if target.attr == "cats":
+        other.cats = dict(doc.cats)
+    else:
+        other.set_ents([Span(other, e.start, e.end, label=e.label_) for e in doc.ents])
 
 
 def _are_equal(a: Doc, b: Doc) -> bool:
@@ -291,5 +316,11 @@ def _are_equal(a: Doc, b: Doc) -> bool:
         return bool(a.to_bytes(exclude=exclude) == b.to_bytes(exclude=exclude))
 
 
-def _get_offsets(doc: Doc) -> list[tuple]:
-    return [(ent.start_char, ent.end_char, ent.label_) for ent in doc.ents]
+def _get_output(doc: Doc, target: Target) -> _Output:
+    if target.attr == "cats":
+        return dict(doc.cats)
+    return dict.fromkeys(target.get_marks(doc), 1.0)
+
+
+def _are_near(a: _Output, b: _Output) -> bool:
+    return a.keys() == b.keys() and all(abs(a[key] - b[key]) < _NEAR for key in a)

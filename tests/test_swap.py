@@ -39,13 +39,31 @@ factory = "llm"
 factory = "test_count_ents"
 """
 TASK = '@llm_tasks = "spacy.NER.v3"\nlabels = ["PERSON", "PLACE"]'
+TEXTCAT = '@llm_tasks = "spacy.TextCat.v3"\nlabels = ["PAY", "SHIP"]'
+EXCLUSIVE = f"{TEXTCAT}\nexclusive_classes = true"
 TASK_JSON = '"@llm_tasks": "spacy.NER.v3", "labels": "PERSON,PLACE"'
+LISTENER = {
+    "@architectures": "spacy.Tok2VecListener.v1",
+    "width": 32,
+    "upstream": "*",
+}
+EMBED = {
+    "@architectures": "spacy.HashEmbedCNN.v2",
+    "width": 32,
+    "depth": 1,
+    "embed_size": 200,
+    "window_size": 1,
+    "maxout_pieces": 2,
+    "subword_features": True,
+    "pretrained_vectors": None,
+}
 CHAT = '@llm_models = "instaner.Chat.v1"\nname = "m"'
 
 
 @Language.component("test_count_ents")
 def count_ents(doc: Doc) -> Doc:
     doc.user_data["count"] = len(doc.ents)
+    doc.user_data["best"] = max(doc.cats, key=lambda la: doc.cats[la], default=None)
     return doc
 
 
@@ -78,23 +96,8 @@ def _train_student(path: Path, *, lang: str = "en", listener: bool = False) -> s
     fix_random_seed(0)
     nlp = spacy.blank(lang)
     if listener:
-        tok2vec = {
-            "@architectures": "spacy.Tok2VecListener.v1",
-            "width": 32,
-            "upstream": "*",
-        }
-        embed = {
-            "@architectures": "spacy.HashEmbedCNN.v2",
-            "width": 32,
-            "depth": 1,
-            "embed_size": 200,
-            "window_size": 1,
-            "maxout_pieces": 2,
-            "subword_features": True,
-            "pretrained_vectors": None,
-        }
-        nlp.add_pipe("tok2vec", config={"model": embed})
-        nlp.add_pipe("ner", config={"model": {"tok2vec": tok2vec}})
+        nlp.add_pipe("tok2vec", config={"model": EMBED})
+        nlp.add_pipe("ner", config={"model": {"tok2vec": LISTENER}})
     else:
         nlp.add_pipe("ner")
     golds = [(0, 3, "PERSON"), (18, 23, "PLACE")]
@@ -103,6 +106,37 @@ def _train_student(path: Path, *, lang: str = "en", listener: bool = False) -> s
     optimizer = nlp.initialize(lambda: [example])
     for _ in range(40):
         nlp.update([example], sgd=optimizer)
+    nlp.to_disk(path)
+    return str(path)
+
+
+def _train_categorizer(
+    path: Path,
+    factory: str = "textcat",
+    *,
+    labels: tuple[str, ...] = ("PAY", "SHIP"),
+    listener: bool = False,
+) -> str:
+    fix_random_seed(0)
+    nlp = spacy.blank("en")
+    if listener:
+        nlp.add_pipe("tok2vec", config={"model": EMBED})
+    model = {
+        "@architectures": "spacy.TextCatReduce.v1",
+        "exclusive_classes": factory == "textcat",
+        "tok2vec": LISTENER if listener else EMBED,
+        **{f"use_reduce_{name}": True for name in ("first", "last", "max", "mean")},
+    }
+    nlp.add_pipe(factory, config={"model": model})
+    examples = [
+        Example.from_dict(
+            nlp.make_doc(text), {"cats": {la: float(la == label) for la in labels}}
+        )
+        for text, label in zip(TEXTS, labels, strict=False)
+    ]
+    optimizer = nlp.initialize(lambda: examples)
+    for _ in range(20):
+        nlp.update(examples, sgd=optimizer)
     nlp.to_disk(path)
     return str(path)
 
@@ -123,7 +157,7 @@ def test_student_stands_where_llm_stood(student: str, tmp_path: Path) -> None:
     assert nlp.pipe_names == ["first", "ner", "last"]
     assert contract.pipeline == nlp.pipe_names
     assert contract.compared == ["first", "last"]
-    assert contract.same_ents == contract.texts == len(TEXTS)
+    assert contract.same_output == contract.texts == len(TEXTS)
     expected = _find_ents(spacy.load(student), TEXTS[0])
     assert expected
     assert _find_ents(nlp, TEXTS[0]) == expected
@@ -208,7 +242,7 @@ def test_listening_student_gets_its_own_layers(tmp_path: Path) -> None:
     student = _train_student(tmp_path / "student", listener=True)
     pipeline = _write_pipeline(tmp_path / "p.cfg")
     contract = swap(pipeline, student, tmp_path / "out", texts=TEXTS)
-    assert contract.same_ents == len(TEXTS)
+    assert contract.same_output == len(TEXTS)
     expected = _find_ents(spacy.load(student), TEXTS[0])
     assert expected
     assert _find_ents(spacy.load(tmp_path / "out"), TEXTS[0]) == expected
@@ -234,7 +268,79 @@ def test_ents_set_before_are_reported(student: str, tmp_path: Path) -> None:
         more='\n[components.ruler]\nfactory = "entity_ruler"\n',
     )
     contract = swap(pipeline, student, tmp_path / "out", texts=TEXTS)
-    assert contract.ents_before == ["ruler"]
+    assert contract.set_before == ["ruler"]
+
+
+@pytest.mark.parametrize(
+    ("task", "factory"), [(EXCLUSIVE, "textcat"), (TEXTCAT, "textcat_multilabel")]
+)
+def test_student_of_categories_stands_where_llm_stood(
+    task: str, factory: str, tmp_path: Path
+) -> None:
+    listener = factory == "textcat"
+    student = _train_categorizer(tmp_path / "student", factory, listener=listener)
+    pipeline = _write_pipeline(tmp_path / "p.cfg", task=task)
+    contract = swap(pipeline, student, tmp_path / "out", texts=TEXTS)
+    assert contract.pipeline == ["first", factory, "last"]
+    assert contract.compared == ["first", "last"]
+    assert (contract.attr, contract.missing, contract.extra) == ("cats", [], [])
+    assert contract.same_output == contract.texts == len(TEXTS)
+    assert contract.set_before == []
+    nlp, alone = spacy.load(tmp_path / "out"), spacy.load(student)
+    for text, best in zip(TEXTS[:2], ("PAY", "SHIP"), strict=True):
+        doc = nlp(text)
+        assert doc.cats == pytest.approx(alone(text).cats)
+        assert doc.user_data["best"] == best
+
+
+def test_other_categories_are_reported(tmp_path: Path) -> None:
+    labels = ("PAY", "SHIP", "SIZE")
+    student = _train_categorizer(tmp_path / "student", labels=labels)
+    task = EXCLUSIVE.replace("SHIP", "ship")
+    pipeline = _write_pipeline(tmp_path / "p.cfg", task=task)
+    contract = swap(pipeline, student, tmp_path / "out", texts=TEXTS)
+    assert (contract.missing, contract.extra) == (["ship"], ["SHIP", "SIZE"])
+
+
+def test_categories_set_before_are_reported(tmp_path: Path) -> None:
+    other = _train_categorizer(tmp_path / "other", labels=("HERE", "THERE"))
+    student = _train_categorizer(tmp_path / "student")
+    pipeline = _write_pipeline(
+        tmp_path / "p.cfg",
+        names=("topic", "llm"),
+        task=EXCLUSIVE,
+        more=f'\n[components.topic]\nsource = "{other}"\ncomponent = "textcat"\n',
+    )
+    contract = swap(pipeline, student, tmp_path / "out", texts=TEXTS)
+    assert contract.set_before == ["topic"]
+    doc = spacy.load(tmp_path / "out")(TEXTS[0])
+    assert set(doc.cats) == {"HERE", "THERE", "PAY", "SHIP"}
+
+
+@pytest.mark.parametrize(
+    ("task", "factory", "words"),
+    [
+        (TEXTCAT, "textcat", "several, .* 0 trained textcat_multilabel"),
+        (EXCLUSIVE, "textcat_multilabel", "one category a text, .* 0 trained textcat "),
+        (TASK, "textcat", "entities, .* 0 trained ner components"),
+    ],
+)
+def test_student_that_sets_something_else_is_refused(
+    task: str, factory: str, words: str, tmp_path: Path
+) -> None:
+    student = _train_categorizer(tmp_path / "student", factory)
+    pipeline = _write_pipeline(tmp_path / "p.cfg", task=task)
+    with pytest.raises(InstaNERError, match=f"{words}.*Train a student with one"):
+        swap(pipeline, student, tmp_path / "out", texts=TEXTS)
+    assert not (tmp_path / "out").exists()
+
+
+def test_student_of_entities_cannot_set_categories(
+    student: str, tmp_path: Path
+) -> None:
+    pipeline = _write_pipeline(tmp_path / "p.cfg", task=EXCLUSIVE)
+    with pytest.raises(InstaNERError, match=r"0 trained textcat components \(ner\)"):
+        swap(pipeline, student, tmp_path / "out", texts=TEXTS)
 
 
 def test_result_needs_neither_spacy_llm_nor_instaner(
@@ -279,16 +385,15 @@ def test_one_llm_component_is_needed(
 @pytest.mark.parametrize(
     "task",
     [
-        '@llm_tasks = "spacy.TextCat.v3"\nlabels = ["PERSON", "PLACE"]',
         '@llm_tasks = "spacy.SpanCat.v3"\nlabels = ["PERSON", "PLACE"]',
         '@llm_tasks = "spacy.Lemma.v1"',
     ],
 )
-def test_llm_that_sets_no_entities_is_refused(
+def test_llm_that_sets_something_else_is_refused(
     task: str, student: str, tmp_path: Path
 ) -> None:
     pipeline = _write_pipeline(tmp_path / "p.cfg", task=task)
-    with pytest.raises(InstaNERError, match="does not set entities"):
+    with pytest.raises(InstaNERError, match="does not set entities or categories"):
         swap(pipeline, student, tmp_path / "out", texts=TEXTS)
     assert not (tmp_path / "out").exists()
 
@@ -347,10 +452,14 @@ def test_foreign_folder_is_not_overwritten(student: str, tmp_path: Path) -> None
     assert (tmp_path / "out" / "thesis.txt").read_text("utf8") == "mine"
 
 
-def test_config_alone_does_the_same(student: str, tmp_path: Path) -> None:
-    pipeline = _write_pipeline(tmp_path / "p.cfg")
+@pytest.mark.parametrize(("task", "component"), [(TASK, "ner"), (EXCLUSIVE, "textcat")])
+def test_config_alone_does_the_same(task: str, component: str, tmp_path: Path) -> None:
+    folder = tmp_path / "student"
+    is_cats = component == "textcat"
+    student = _train_categorizer(folder) if is_cats else _train_student(folder)
+    pipeline = _write_pipeline(tmp_path / "p.cfg", task=task)
     swap(pipeline, student, tmp_path / "out", keep_name=True, texts=TEXTS)
-    source = f'source = "{student}"\ncomponent = "ner"\n'
+    source = f'source = "{student}"\ncomponent = "{component}"\n'
     config = (tmp_path / "p.cfg").read_text("utf8")
     start, end = config.index('factory = "llm"'), config.index("[components.last]")
     (tmp_path / "swap.cfg").write_text(config[:start] + source + config[end:], "utf8")
@@ -359,3 +468,4 @@ def test_config_alone_does_the_same(student: str, tmp_path: Path) -> None:
     assert by_config.pipe_names == by_command.pipe_names
     for text in TEXTS:
         assert _find_ents(by_config, text) == _find_ents(by_command, text)
+        assert by_config(text).cats == by_command(text).cats

@@ -75,15 +75,16 @@ def _print_contract(contract: Contract, output: Path) -> None:
             f"other components ({', '.join(contract.compared)}): the same output on "
             f"{contract.texts} texts"
         )
-    if contract.ents_before:
+    what = "categories" if contract.attr == "cats" else "entities"
+    if contract.set_before:
         msg.warn(
-            f"{', '.join(contract.ents_before)} set entities before: the student keeps "
+            f"{', '.join(contract.set_before)} set {what} before: the student keeps "
             "them, the llm component overwrote them"
         )
-    elif contract.same_ents < contract.texts:
+    elif contract.same_output < contract.texts:
         msg.warn(
-            f"the student finds other entities than on its own in "
-            f"{contract.texts - contract.same_ents} of {contract.texts} texts"
+            f"the student finds other {what} than on its own in "
+            f"{contract.texts - contract.same_output} of {contract.texts} texts"
         )
     msg.good(
         f"{contract.name} stands where {contract.replaced} stood: {output} loads with "
