@@ -10,6 +10,7 @@ import spacy
 import srsly
 from spacy.language import Language
 from spacy.vocab import Vocab
+from thinc.api import Config
 
 from instaner.llm.store import hash_prompt
 
@@ -133,6 +134,43 @@ def chat_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with serve() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def categorizer_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The config of a CNN student of categories that exclude each other: small, and
+    soon trained."""
+    config = Config().from_disk(ROOT / "configs" / "student_cnn.cfg", interpolate=False)
+    tok2vec = {
+        "@architectures": "spacy.HashEmbedCNN.v2",
+        "pretrained_vectors": None,
+        "width": 16,
+        "depth": 1,
+        "embed_size": 200,
+        "window_size": 1,
+        "maxout_pieces": 2,
+        "subword_features": True,
+    }
+    reduce = {f"use_reduce_{name}": True for name in ("first", "last", "max", "mean")}
+    model = {
+        "@architectures": "spacy.TextCatReduce.v1",
+        "exclusive_classes": True,
+        "nO": None,
+        "tok2vec": tok2vec,
+        **reduce,
+    }
+    config["nlp"]["pipeline"] = ["textcat"]
+    config["components"] = {"textcat": {"factory": "textcat", "model": model}}
+    for corpus, sample in (("train", True), ("dev", False)):
+        augmenter = {"@augmenters": "instaner.SampleLabels.v1", "sample": sample}
+        config["corpora"][corpus]["augmenter"] = {**augmenter, "copies": 10}
+    config["training"].update(max_steps=40, eval_frequency=20, dropout=0.0)
+    config["training"]["logger"]["console_output"] = False
+    config["training"]["optimizer"]["learn_rate"] = 0.01
+    config["training"]["score_weights"] = {"cats_score": 1.0}
+    path = tmp_path_factory.mktemp("categorizer") / "textcat.cfg"
+    config.to_disk(path, interpolate=False)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import pytest
 import spacy
 from spacy.language import Language
 from spacy.pipeline import EntityRuler
+from spacy.training import Example
 from spacy.util import import_file
 
 from instaner.errors import InstaNERError
@@ -123,6 +124,16 @@ def test_failed_measurement_has_its_reason(
     student = _make_student(spacy.blank("en"), tmp_path / "student")
     with pytest.raises(InstaNERError, match=f"student cannot be measured: {reason}"):
         measure(str(student), _TEXTS, code=path)
+
+
+def test_student_of_categories_is_measured(tmp_path: Path) -> None:
+    nlp = spacy.blank("en")
+    doc = nlp.make_doc(_TEXTS[0])
+    nlp.add_pipe("textcat")
+    nlp.initialize(lambda: [Example.from_dict(doc, {"cats": {"BILL": 1, "SHIP": 0}})])
+    nlp.to_disk(tmp_path / "student")
+    speed = measure(str(tmp_path / "student"), _TEXTS[:2], seconds=0.1)
+    assert speed["words_per_second"] > 0
 
 
 def test_missing_pipeline_is_named() -> None:

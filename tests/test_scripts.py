@@ -6,9 +6,36 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import spacy
 import srsly
 
+from instaner.corpus import write_docs
+
 from .conftest import ROOT
+
+
+def test_corpora_of_categories_are_debugged(
+    categorizer_config: Path, tmp_path: Path
+) -> None:
+    nlp = spacy.blank("en")
+    docs = []
+    for number in range(20):
+        doc = nlp(f"where is my parcel {number}")
+        doc.cats = [{"PAY": 0.0, "SHIP": 1.0}, {"PAY": 0.67, "SHIP": 0.33}][number % 2]
+        docs.append(doc)
+    corpora = [tmp_path / "train.spacy", tmp_path / "dev.spacy"]
+    for path in corpora:
+        write_docs(docs, path)
+    output = tmp_path / "debug.txt"
+    args = map(str, (categorizer_config, *corpora, output))
+    command = [sys.executable, "scripts/debug_data.py", *args]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = output.read_text("utf8")
+    assert "Text Classification: 2 label(s)" in found
+    # Shares of votes are drawn from, and no error.
+    assert "Unsupported values" not in found
+    assert "mutually-exclusive" not in found
 
 
 def test_benchmark_of_the_teacher_measures(tmp_path: Path) -> None:

@@ -40,6 +40,9 @@ _TEXTS = {
 }
 
 
+_CORPORA = ("train", "dev")
+
+
 class Setup(NamedTuple):
     """What a training needs."""
 
@@ -141,6 +144,27 @@ def test_missing_annotation_is_not_trained_on(setup: Setup, tmp_path: Path) -> N
     write_docs([*docs, *missing], tmp_path / "docs.spacy")
     nlp = setup.train(tmp_path / "student", train=str(tmp_path / "docs.spacy"))
     assert _get_ents(nlp) == list(_TEXTS.values())
+
+
+def test_student_of_categories_learns_and_is_loaded_as_it_was(
+    categorizer_config: Path, tmp_path: Path
+) -> None:
+    labels = ["TOOL", "FOOD", "TOOL", "NONE"]
+    docs = []
+    for text, label in zip(_TEXTS, labels, strict=True):
+        doc = Doc(Vocab(), words=text.split())
+        doc.cats = {name: 0.8 if name == label else 0.1 for name in sorted({*labels})}
+        docs.append(doc)
+    write_docs(docs, tmp_path / "docs.spacy")
+    corpora = {f"paths.{name}": str(tmp_path / "docs.spacy") for name in _CORPORA}
+    nlp = train(categorizer_config, tmp_path / "student", overrides=corpora)
+    cats = [nlp(text).cats for text in _TEXTS]
+    assert [max(scores, key=lambda la: scores[la]) for scores in cats] == labels
+    loaded = spacy.load(tmp_path / "student" / "model-last")
+    for text, scores in zip(_TEXTS, cats, strict=True):
+        # The weights that are saved are the averages over the steps.
+        assert loaded(text).cats == pytest.approx(scores, abs=0.05)
+        assert max(loaded(text).cats.values()) == pytest.approx(0.8, abs=0.05)
 
 
 @pytest.mark.parametrize("name", ["train", "dev"])
