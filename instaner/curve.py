@@ -22,11 +22,19 @@ from .evaluate import evaluate
 from .files import check_exists, hash_file, write_whole
 from .intervals import Bootstrap
 from .pipeline import find_config, load_pipeline, read_config
-from .scores import GoldText, count, get_prf, have_one_category, match_texts
+from .scores import (
+    GoldText,
+    count,
+    get_prf,
+    have_categories,
+    have_one_category,
+    match_texts,
+    name_scores,
+)
 from .train import train as train_student
 from .vote import Offsets
 
-FORMULA = "1 - F1 = a * n^-b"
+FORMULA = "1 - {score} = a * n^-b"
 
 _MIN_POINTS = 3  # to fit two parameters and see whether they fit
 _MIN_RESAMPLES = 0.5  # share of the resamples that can be fitted
@@ -88,7 +96,9 @@ def make_curve(
     resamples (int): Number of bootstrap resamples of the gold texts.
     on_point (Optional[Callable]): Called with each point, a kept one too.
     RETURNS (Dict[str, Any]): config, config_sha256, train_sha256, gold, student, points
-        (share, texts, ents_f, interval, seconds), fit, and why, if there is none.
+        (share, texts, ents_f or cats_micro_f, interval, seconds), score (what that is:
+        F1 or, where each text has one category, accuracy), fit, and why, if there is
+        none.
     RAISES (InstaNERError): If a file is missing or broken, or a training fails.
     """
     config_path = find_config(str(config))
@@ -131,11 +141,12 @@ def make_curve(
     )
     scores = get_prf(counts.sum(axis=0))[:, 2]
     low, high = bootstrap.get_intervals(counts)[..., 2]
+    attr = "cats" if have_categories(golds) else "ents"
     points = [
         {
             "share": point["share"],
             "texts": point["texts"],
-            "ents_f": _to_json(score),
+            **name_scores({"f": _to_json(score)}, attr),
             "interval": None if np.isnan(score) else [least, most],
             "seconds": point["seconds"],
         }
@@ -143,7 +154,9 @@ def make_curve(
             done, scores, low.tolist(), high.tolist(), strict=True
         )
     ]
-    fit, why = fit_curve([point["texts"] for point in points], counts, bootstrap)
+    name = "accuracy" if have_one_category(golds) else "F1"
+    texts = [point["texts"] for point in points]
+    fit, why = fit_curve(texts, counts, bootstrap, score=name)
     curve = {
         "config": str(config),
         "config_sha256": key["config_sha256"],
@@ -151,6 +164,7 @@ def make_curve(
         "gold": {"path": str(gold), "sha256": key["gold_sha256"]},
         "student": _name_student(read_config(str(config), overrides=overrides)),
         "points": points,
+        "score": name,
         "fit": fit,
         "why": why,
     }
@@ -161,15 +175,20 @@ def make_curve(
 
 
 def fit_curve(
-    texts: Sequence[int], counts: np.ndarray, bootstrap: Bootstrap
+    texts: Sequence[int],
+    counts: np.ndarray,
+    bootstrap: Bootstrap,
+    *,
+    score: str = "F1",
 ) -> tuple[dict[str, Any] | None, str | None]:
     """Fit a power law to the errors, by least squares of their logarithms, as learning
     curves have it (Hestness et al. 2017, Deep Learning Scaling is Predictable,
     Empirically, https://arxiv.org/abs/1712.00409).
 
     texts (Sequence[int]): Training texts of each student.
-    counts (np.ndarray): Counts of entities; (gold texts, students, 4).
+    counts (np.ndarray): Counts of marks; (gold texts, students, 4).
     bootstrap (Bootstrap): Draws gold texts, the same for all students.
+    score (str): What their F1 is called.
     RETURNS (Tuple[Optional[Dict[str, Any]], Optional[str]]): a, b, formula,
         doubled_texts (twice the most texts), doubled_f and its interval; or why there
         is no fit.
@@ -179,8 +198,8 @@ def fit_curve(
     numbers = np.array(texts, "d")[usable]
     if len(set(numbers.tolist())) < _MIN_POINTS:
         return None, (
-            f"A curve takes {_MIN_POINTS} shares of different size with an F1 above 0 "
-            f"and below 1; there are {len(set(numbers.tolist()))}."
+            f"A curve takes {_MIN_POINTS} shares of different size with an {score} "
+            f"above 0 and below 1; there are {len(set(numbers.tolist()))}."
         )
     doubled = 2 * max(texts)
     x = np.log(numbers)
@@ -197,7 +216,7 @@ def fit_curve(
     return {
         "a": math.exp(intercept),
         "b": float(-slope),
-        "formula": FORMULA,
+        "formula": FORMULA.format(score=score),
         "doubled_texts": doubled,
         "doubled_f": 1 - math.exp(_predict((slope, intercept), doubled)),
         "interval": interval,
@@ -209,7 +228,8 @@ def _count(golds: Sequence[GoldText], spans: Sequence[list[Offsets]]) -> np.ndar
     labels = {label for gold in golds for *_, label in gold.spans}
     labels.update(label for found in spans for *_, label in found)
     one = have_one_category(golds)
-    matches = match_texts(golds, spans)
+    found = [[(*span,) for span in found] for found in spans]  # JSON has no tuples
+    matches = match_texts(golds, found)
     return count(matches, sorted(labels), one_category=one)[:, 0]
 
 
@@ -298,4 +318,7 @@ def _read_kept(path: Path, key: dict[str, Any]) -> dict[str, Any]:
 
 def _name_student(config: Config) -> str:
     architectures = json.dumps(config.get("components", {}), default=str)
-    return "transformer" if "transformers." in architectures else "CNN"
+    if "transformers." in architectures:
+        return "transformer"
+    is_bag = "TextCatBOW" in architectures and "tok2vec" not in architectures
+    return "bag of words" if is_bag else "CNN"

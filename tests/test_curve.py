@@ -132,6 +132,40 @@ def test_shares_that_are_none_are_named(text: str, message: str) -> None:
         parse_shares(text)
 
 
+@pytest.fixture
+def categories(setup: Setup, tmp_path: Path) -> Setup:
+    """Texts of one of two categories each."""
+    vocab = Vocab()
+    for name, number in (("train", 20), ("gold", 10)):
+        docs = []
+        for i in range(number):
+            doc = Doc(vocab, words=["my", ["wok", "pan"][i % 2], "is", "hot"])
+            doc.cats = {"WOK": 1.0 - i % 2, "PAN": float(i % 2)}
+            doc.user_data[PROVENANCE] = {"id": f"t{i}", "brief": f"b{i // 2}"}
+            docs.append(doc)
+        write_docs(docs, tmp_path / f"{name}.spacy")
+    return setup
+
+
+def test_curve_of_categories_is_of_the_accuracy(
+    categories: Setup, tmp_path: Path, categorizer_config: Path
+) -> None:
+    settings = categories.get_settings(
+        tmp_path / "curve.json", config=categorizer_config, overrides={}
+    )
+    stopped = {**settings, "on_point": _raise}
+    with pytest.raises(KeyboardInterrupt):
+        make_curve(**stopped)
+    curve = make_curve(**settings)  # goes on with what was found
+    assert [point["cats_micro_f"] for point in curve["points"]] == [1, 1, 1]
+    assert (curve["score"], curve["student"]) == ("accuracy", "CNN")
+    assert "an accuracy above 0 and below 1; there are 0" in curve["why"]
+
+
+def _raise(point: dict[str, Any]) -> None:
+    raise KeyboardInterrupt
+
+
 def test_killed_run_goes_on(setup: Setup, tmp_path: Path) -> None:
     output = tmp_path / "metrics" / "curve.json"
     settings = setup.get_settings(output)
@@ -201,6 +235,15 @@ def test_transformer_is_told_from_its_config() -> None:
     assert curve_module._name_student(config) == "transformer"
 
 
+def test_bag_of_words_is_told_from_its_config() -> None:
+    model = {"@architectures": "spacy.TextCatBOW.v3"}
+    components = {"textcat": {"factory": "textcat", "model": model}}
+    assert curve_module._name_student({"components": components}) == "bag of words"
+    mixed = {"@architectures": "spacy.TextCatEnsemble.v2", "linear_model": model}
+    components["textcat"]["model"] = {**mixed, "tok2vec": {}}
+    assert curve_module._name_student({"components": components}) == "CNN"
+
+
 def _make_counts(*scores: float, texts: int = 200) -> Any:
     """Students with that F1: as many wrong entities as missed ones."""
     rng = np.random.default_rng(0)
@@ -243,3 +286,10 @@ def test_without_a_fit_there_is_a_reason(
     fit, reason = fit_curve(numbers, _make_counts(*scores), Bootstrap(200))
     assert fit is None
     assert why in str(reason)
+
+
+def test_formula_is_of_what_is_scored() -> None:
+    counts = _make_counts(0.8, 0.9, 0.95)
+    fit, _ = fit_curve([100, 400, 1600], counts, Bootstrap(200), score="accuracy")
+    assert fit is not None
+    assert fit["formula"] == "1 - accuracy = a * n^-b"
