@@ -66,6 +66,7 @@ class SplitCounts(NamedTuple):
     texts (Dict[str, Dict[str, int]]): For train, dev and test, texts by source; gold
         is none.
     unshared (Dict[str, str]): Labels that only one source has, with that source.
+    attr (str): What the texts are annotated with: "ents" or "cats".
     """
 
     train: int
@@ -77,6 +78,7 @@ class SplitCounts(NamedTuple):
     labels: Counter[str]
     texts: dict[str, dict[str, int]]
     unshared: dict[str, str]
+    attr: str
 
 
 def read_texts(path: Path) -> Iterator[Text]:
@@ -453,6 +455,7 @@ def split(
             for label in sorted(found[source])
             if real and found[source][label] == labels[label]
         },
+        "cats" if has_cats else "ents",
     )
 
 

@@ -23,6 +23,12 @@ OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 MAX_FAILURES_HELP = "Share of the answers that may fail, between 0 and 1"
 
+# What became of parts of answers that could not be used, by what is annotated.
+UNREAD = {
+    "ents": "mentions or lines made no span",
+    "cats": "labels or lines made no category",
+}
+
 CODE_HELP = "Python file with registered functions that the pipeline needs"
 
 # A message is one line, however narrow the terminal, and plain text in a file.

@@ -14,6 +14,7 @@ from ..vote import Standing
 from ._util import (
     CODE_HELP,
     MAX_FAILURES_HELP,
+    UNREAD,
     Arg,
     Opt,
     get_overrides,
@@ -36,7 +37,7 @@ RECHECK_HELP = (
 def annotate_cli(
     ctx: typer.Context,
     config: Path = Arg(..., help="Teacher: a config with one or more llm components"),
-    texts: Path = Arg(..., help="JSONL of texts: text, and id, brief, spans"),
+    texts: Path = Arg(..., help="JSONL of texts: text, and id, brief, spans, cats"),
     output: Path = Arg(..., help="Folder for annotated DocBin shards"),
     samples: int = Opt(1, min=1, help="Answers to ask each llm component for"),
     recheck: int = Opt(0, min=0, help=RECHECK_HELP),
@@ -44,7 +45,8 @@ def annotate_cli(
     max_failures: float = Opt(0.05, min=0, max=1, help=MAX_FAILURES_HELP),
     code: Path | None = Opt(None, "--code", "-c", help=CODE_HELP),
 ) -> None:
-    """Have a teacher annotate texts, and let all who name spans vote."""
+    """Have a teacher annotate texts, and let all who name spans, or categories,
+    vote."""
     import_code(code)
     start = time.perf_counter()
     overrides = get_overrides(ctx)
@@ -77,13 +79,22 @@ def _print_summary(summary: Summary, output: Path, meta: Path) -> None:
     print_failures(summary.failures, output / FAILED)
     if summary.held_out:
         msg.text(f"{summary.held_out} texts were left out: they are kept for testing")
+    is_cats = summary.target.attr == "cats"
+    what, marks, places = "entity", "spans", "places"
+    if is_cats:
+        what, marks, places = "category", "categories", "categories"
     if summary.disputed:
         msg.text(
-            f"{len(summary.disputed)} texts were left out: a span in them is disputed"
+            f"{len(summary.disputed)} texts were left out: "
+            f"{'their category' if is_cats else 'a span in them'} is disputed"
         )
-    msg.text("What was named, by whom, and how it was found in the texts:")
+    msg.text(
+        "What was answered, by whom, and how it was read:"
+        if is_cats
+        else "What was named, by whom, and how it was found in the texts:"
+    )
     readings = [((v, s), n) for (v, s, _), n in summary.readings.items()]
-    _print_counts("voter", readings, Status)
+    _print_counts("voter", readings, Status, what)
     labels = {label for label, _ in summary.standings}
     named = [
         ((label if label in labels else "(other)", status), count)
@@ -91,7 +102,7 @@ def _print_summary(summary: Summary, output: Path, meta: Path) -> None:
         if status != Status.NO_ENTITY.value
     ]
     msg.text("The same by label:")
-    _print_counts("label", named, Status)
+    _print_counts("label", named, Status, what)
     agreement = summary.agreement.to_json()
     if agreement["f1"] is not None:
         alpha = agreement["alpha"]
@@ -99,19 +110,20 @@ def _print_summary(summary: Summary, output: Path, meta: Path) -> None:
             f"Agreement of the voters: F1 {agreement['f1']:.3f}, Krippendorff's alpha "
             + ("unknown" if alpha is None else f"{alpha:.3f}")
         )
-    msg.text("What their votes are worth, in spans:")
-    _print_counts("label", summary.standings.items(), Standing)
+    msg.text(f"What their votes are worth, in {marks}:")
+    _print_counts("label", summary.standings.items(), Standing, what)
     if summary.disputes:
         kinds = ", ".join(f"{kind} {n}" for kind, n in summary.disputes.most_common())
-        msg.text(f"{summary.disputed_share:.1%} of the spans are disputed: {kinds}")
+        msg.text(f"{summary.disputed_share:.1%} of the {marks} are disputed: {kinds}")
     if summary.asked_again:
         counts = ", ".join(f"{name} {n}" for name, n in summary.asked_again.items())
-        msg.text(f"Asked again about {summary.asked_again.total()} places: {counts}")
+        msg.text(f"Asked again about {summary.asked_again.total()} {places}: {counts}")
     if summary.rechecked:
+        show = _show_categories if is_cats else _show
         msg.text("Suspected label errors, the worst first: before, student, after:")
         print_examples(
-            f"{row['id']}: {_show(row['before'])} | {_show(row['predicted'])} | "
-            + ("undecided" if row["after"] is None else _show(row["after"]))
+            f"{row['id']}: {show(row['before'])} | {show(row['predicted'])} | "
+            + ("undecided" if row["after"] is None else show(row["after"]))
             for row in summary.rechecked
         )
     for voter in sorted(summary.unaccounted):
@@ -120,7 +132,7 @@ def _print_summary(summary: Summary, output: Path, meta: Path) -> None:
             "what it cannot read"
         )
     if summary.unread:
-        msg.warn(f"{len(summary.unread)} mentions or lines made no span:")
+        msg.warn(f"{len(summary.unread)} {UNREAD[summary.target.attr]}:")
         print_examples(
             f"{row['id']} ({row['voter']}), {row['status']}: {row['text'][:80]} "
             f"{row['label']}"
@@ -137,7 +149,10 @@ def _print_summary(summary: Summary, output: Path, meta: Path) -> None:
 
 
 def _print_counts(
-    name: str, counts: Iterable[tuple[tuple[str, str], int]], columns: type[Enum]
+    name: str,
+    counts: Iterable[tuple[tuple[str, str], int]],
+    columns: type[Enum],
+    what: str,
 ) -> None:
     """Print a table of counts, without the columns in which there are none."""
     table: Counter[tuple[str, str]] = Counter()
@@ -147,10 +162,14 @@ def _print_counts(
     rows = sorted({row for row, _ in table})
     msg.table(
         [(row, *(str(table[row, column]) for column in used)) for row in rows],
-        header=(name, *used),
+        header=(name, *(column.replace("entity", what) for column in used)),
         divider=True,
     )
 
 
 def _show(spans: Iterable[dict[str, str]]) -> str:
     return ", ".join(f"{s['text']} {s['label']}" for s in spans) or "no entity"
+
+
+def _show_categories(marks: Iterable[dict[str, str]]) -> str:
+    return ", ".join(mark["label"] for mark in marks) or "no category"

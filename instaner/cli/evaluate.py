@@ -12,10 +12,12 @@ from ..evaluate import compare, evaluate, evaluate_docs, get_size
 from ..files import check_exists, hash_file, write_whole
 from ..measure import measure
 from ..pipeline import get_llm_names, load_pipeline, load_teacher, read_config
+from ..scores import find_score
 from ..settings import read_section
 from ..verdict import Decision, Rules, describe, name_rival
 from ._util import (
     CODE_HELP,
+    UNREAD,
     Arg,
     Opt,
     import_code,
@@ -25,8 +27,9 @@ from ._util import (
     show_progress,
 )
 
-_KEYS = {"bytes", "ents_per_type", "error_examples", "words_per_second"}
+_KEYS = {"bytes", "error_examples", "words_per_second"}
 _TAKEN = ("comparison", "curve")  # by other files of --output
+_NOUNS = {"ents": "entities", "cats": "categories"}
 
 
 @one_line_errors
@@ -36,7 +39,7 @@ def evaluate_cli(
         help="Pipelines (config, folder or package), predictions (DocBin) or results "
         "of an earlier evaluation (.json), each as [NAME=]SYSTEM",
     ),
-    gold: Path = Opt(..., help="Gold: JSONL with text and spans, or a DocBin"),
+    gold: Path = Opt(..., help="Gold: JSONL with text and spans or cats, or a DocBin"),
     output: Path | None = Opt(
         None, help="Folder for NAME.json of each system, and comparison.json"
     ),
@@ -48,7 +51,7 @@ def evaluate_cli(
         None, help="Config whose section [verdict] has the rules of the verdict"
     ),
     margin: float | None = Opt(
-        None, help="How much F1 a student may lack  [default: 0.02]"
+        None, help="How much F1, or accuracy, a student may lack  [default: 0.02]"
     ),
     llm: str | None = Opt(None, help="Model to ask instead of a teacher config's"),
     curve: str | None = Opt(
@@ -126,10 +129,10 @@ def _print_point(point: dict[str, Any]) -> None:
 
 def _print_curve(curve: dict[str, Any]) -> None:
     rows = [
-        (f"{p['texts']:,}", _format_score(p["ents_f"], p["interval"]))
+        (f"{p['texts']:,}", _format_score(find_score(p, "f"), p["interval"]))
         for p in curve["points"]
     ]
-    msg.table(rows, header=("texts", "F1"), divider=True, aligns=["r", "r"])
+    msg.table(rows, header=("texts", curve["score"]), divider=True, aligns=["r", "r"])
     fit = curve["fit"]
     if fit is None:
         msg.text(curve["why"])
@@ -197,7 +200,11 @@ def _read_result(path: Path, gold: Path, sha256: str) -> dict[str, Any]:
             [(int(start), int(end), str(label)) for start, end, label in spans]
             for spans in result["spans"]
         ]
-        complete = len(result["spans"]) == result["texts"] and _KEYS <= result.keys()
+        complete = (
+            len(result["spans"]) == result["texts"]
+            and _KEYS <= result.keys()
+            and find_score(result, "per_type") is not None
+        )
     except (KeyError, TypeError, ValueError):
         complete = False
     if not complete:
@@ -233,21 +240,20 @@ def _print_comparison(comparison: dict[str, Any]) -> None:
     systems, gold = comparison["systems"], comparison["gold"]
     rows = []
     for label in comparison["labels"]:
-        types = [result["ents_per_type"][label] for result in systems.values()]
+        types = [find_score(r, "per_type")[label] for r in systems.values()]
         scores = [_format_score(type_["f"], type_["interval"]["f"]) for type_ in types]
         rows.append((f"F1 {label}", *scores))
-    for title, name in (("F1", "f"), ("precision", "p"), ("recall", "r")):
+    titles = {"f": "F1", "p": "precision", "r": "recall"}
+    if gold["one_category"]:
+        titles = {"f": "accuracy"}  # and all three are
+    for name, title in titles.items():
         scores = [
-            _format_score(result[f"ents_{name}"], result["interval"][name])
+            _format_score(find_score(result, name), result["interval"][name])
             for result in systems.values()
         ]
         rows.append((title, *scores))
-    rows.append(
-        (
-            "F1, any overlap",
-            *(_format(r["ents_partial"]["f"], ".3f") for r in systems.values()),
-        )
-    )
+    more = [_get_more_scores(result, gold) for result in systems.values()]
+    rows += [(title, *(_format(m[title], ".3f") for m in more)) for title in more[0]]
     speeds = [_format(r["words_per_second"], ",.0f") for r in systems.values()]
     rows.append(("words/s", *speeds))
     sizes = [r["bytes"] / 1e6 or None for r in systems.values()]
@@ -258,10 +264,10 @@ def _print_comparison(comparison: dict[str, Any]) -> None:
         for answer in answers
     ]
     rows.append(("prompt tokens", *tokens))
-    msg.text(
-        f"On {gold['texts']:,} texts of {gold['path']}, with {gold['entities']:,} "
-        "entities:"
-    )
+    marks = f"{gold['entities']:,} {_NOUNS[gold['attr']]}"
+    if gold["one_category"]:
+        marks = "one category each"
+    msg.text(f"On {gold['texts']:,} texts of {gold['path']}, with {marks}:")
     msg.table(
         rows,
         header=("score", *systems),
@@ -280,7 +286,7 @@ def _print_comparison(comparison: dict[str, Any]) -> None:
         for reason, count in (result.get("failed") or {}).items():
             msg.warn(f"{name}: {count} of {result['texts']} answers failed: {reason}")
         if result.get("unread"):
-            msg.warn(f"{name}: {result['unread']} mentions or lines made no span")
+            msg.warn(f"{name}: {result['unread']} {UNREAD[gold['attr']]}")
         for label in result.get("unknown_labels") or ():
             missed = comparison["support"][label]
             msg.warn(
@@ -290,11 +296,33 @@ def _print_comparison(comparison: dict[str, Any]) -> None:
         _print_verdict(name, comparison)
 
 
+def _get_more_scores(
+    result: dict[str, Any], gold: dict[str, Any]
+) -> dict[str, float | None]:
+    """RETURNS (Dict[str, Optional[float]]): Scores that have no interval, by title."""
+    if gold["attr"] == "ents":
+        return {"F1, any overlap": result["ents_partial"]["f"]}
+    if gold["one_category"]:
+        other = {"balanced accuracy": result["cats_balanced_acc"]}
+    else:
+        other = {"texts all right": result["cats_acc"]}
+    return {
+        "macro F1": result["cats_macro_f"],
+        **other,
+        "calibration error": (result["calibration"] or {}).get("ece"),
+    }
+
+
 def _print_verdict(name: str, comparison: dict[str, Any]) -> None:
     pairs, verdicts = comparison["paired"][name], comparison["verdict"][name]
+    head = (_NOUNS[comparison["gold"]["attr"]], "F1 won or lost")
+    keys = ["all", *comparison["labels"]]
+    if comparison["gold"]["one_category"]:
+        head = ("score", "won or lost")
+        keys = ["accuracy", *(f"F1 {label}" for label in comparison["labels"])]
     rows = []
     for key, pair, verdict in zip(
-        ("all", *comparison["labels"]),
+        keys,
         (pairs["all"], *pairs["per_type"].values()),
         (verdicts["all"], *verdicts["per_type"].values()),
         strict=True,
@@ -322,8 +350,7 @@ def _print_verdict(name: str, comparison: dict[str, Any]) -> None:
     msg.table(
         rows,
         header=(
-            "entities",
-            "F1 won or lost",
+            *head,
             f"{share:.0%} interval",
             "p",
             "verdict",

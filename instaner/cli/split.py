@@ -12,7 +12,8 @@ def split_cli(
     annotated: Path = Arg(..., help="Folder of annotated shards"),
     gold: str = Arg(
         ...,
-        help='Gold test set: JSONL with text and spans, or a DocBin. "": there is none',
+        help="Gold test set: JSONL with text and spans or cats, or a DocBin. "
+        '"": there is none',
     ),
     output: Path = Arg(..., help="Folder for train.spacy, dev.spacy and test.spacy"),
     dev: float = Opt(0.1, help="Share of the texts for dev"),
@@ -85,6 +86,9 @@ def split_cli(
         msg.text(
             f"{counts.duplicates} texts were left out: they are, or nearly are, another"
         )
+    units, marks = "tokens", "entities"
+    if counts.attr == "cats":
+        units = marks = "texts"
     if counts.disputed:
-        msg.text(f"{counts.disputed} disputed tokens are not trained on")
-    msg.table(sorted(counts.labels.items()), header=("label", "entities"), divider=True)
+        msg.text(f"{counts.disputed} disputed {units} are not trained on")
+    msg.table(sorted(counts.labels.items()), header=("label", marks), divider=True)

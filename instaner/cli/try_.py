@@ -2,14 +2,17 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from spacy.language import Language
 from spacy.tokens import Doc
 from wasabi import color
 
 from ..errors import InstaNERError
-from ..pipeline import load_pipeline, load_teacher
+from ..pipeline import get_llms, get_target, load_pipeline, load_teacher
+from ..targets import are_exclusive, choose_categories
 from ._util import CODE_HELP, Arg, Opt, import_code, msg, one_line_errors
 
 _PROMPT = "text> "
+_SHOWN = 3  # categories of a text, where fewer are chosen
 
 
 @one_line_errors
@@ -19,11 +22,13 @@ def try_cli(
     llm: str | None = Opt(None, help="Model to ask instead of the config's"),
     code: Path | None = Opt(None, "--code", "-c", help=CODE_HELP),
 ) -> None:
-    """Type a text and see its entities. Reads standard input, one text a line."""
+    """Type a text and see its entities, or categories. Reads standard input, one text
+    a line."""
     import_code(code)
     systems = {"student": load_pipeline(model)}
     if teacher is not None:
         systems["teacher"] = load_teacher(teacher, llm=llm)
+    with_cats = {name for name, nlp in systems.items() if _sets_categories(nlp)}
     interactive = sys.stdin.isatty()
     if interactive:
         msg.text("Type a text and press Enter; an empty line ends.")
@@ -31,7 +36,10 @@ def try_cli(
         for name, nlp in systems.items():
             prefix = f"{name}: " if len(systems) > 1 else ""
             try:
-                line = _render(nlp(text))
+                doc = nlp(text)
+                line = _render(doc)
+                if name in with_cats:
+                    line += f" → {_render_categories(doc)}"
             except InstaNERError as err:
                 if not interactive:
                     raise
@@ -55,6 +63,13 @@ def _read_texts(interactive: bool) -> Iterator[str]:
         yield line.strip()
 
 
+def _sets_categories(nlp: Language) -> bool:
+    if any("doc.cats" in nlp.get_pipe_meta(name).assigns for name in nlp.pipe_names):
+        return True
+    targets = [get_target(llm.task, nlp) for _, llm in get_llms(nlp)]
+    return any(target is not None and target.attr == "cats" for target in targets)
+
+
 def _render(doc: Doc) -> str:
     """RETURNS (str): The text with its entities as [surface](LABEL), coloured where
     there is a terminal."""
@@ -62,7 +77,26 @@ def _render(doc: Doc) -> str:
     end = 0
     for ent in doc.ents:
         line += doc.text[end : ent.start_char]
-        mark = f"[{ent.text}]({ent.label_})"
-        line += color(mark, fg="green", bold=True) if sys.stdout.isatty() else mark
+        line += _mark(f"[{ent.text}]({ent.label_})")
         end = ent.end_char
     return line + doc.text[end:]
+
+
+def _render_categories(doc: Doc) -> str:
+    """RETURNS (str): The categories with their scores, the highest first, those that
+    hold coloured; or, where no score says more, those that hold alone."""
+    if not doc.cats:
+        return "no category could be read"
+    chosen = choose_categories(doc.cats, exclusive=are_exclusive([doc.cats]))
+    if all(score in (0, 1) for score in doc.cats.values()):
+        return "  ".join(map(_mark, chosen)) or "no category"
+    ranked = sorted(doc.cats, key=lambda label: -doc.cats[label])
+    return "  ".join(
+        _mark(cell) if label in chosen else cell
+        for label in ranked[: max(_SHOWN, len(chosen))]
+        for cell in [f"{label} {doc.cats[label]:.2f}"]
+    )
+
+
+def _mark(part: str) -> str:
+    return color(part, fg="green", bold=True) if sys.stdout.isatty() else part

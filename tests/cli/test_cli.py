@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,9 @@ import srsly
 from click.testing import Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from spacy.tokens import DocBin, Span
+from spacy.language import Language
+from spacy.tokens import Doc, DocBin, Span
+from spacy.training import Example
 from typer.testing import CliRunner
 
 from instaner.cli import app
@@ -299,9 +302,90 @@ def test_anybodys_predictions_are_compared(run: Run) -> None:
     assert "keep a" not in result.stdout
 
 
+def _write_categories(path: str, *found: dict[str, float]) -> None:
+    """A DocBin of twenty texts, which are given categories in turn."""
+    nlp = spacy.blank("en")
+    docs = []
+    for number in range(20):
+        doc = nlp(f"where is my money {number}")
+        doc.cats = found[number % len(found)]
+        docs.append(doc)
+    write_docs(docs, Path(path))
+
+
+def test_predictions_of_one_category_are_compared(run: Run) -> None:
+    pay, ship = {"PAY": 0.9, "SHIP": 0.1}, {"PAY": 0.2, "SHIP": 0.8}
+    _write_categories("gold.spacy", pay, ship)
+    _write_categories("a.spacy", pay, ship)
+    _write_categories("b.spacy", pay, ship, pay, pay)
+    args = ("evaluate", "a.spacy", "b.spacy", "--gold", "gold.spacy")
+    result = run(*args, "--output", "out")
+    assert result.exit_code == 0, result.output
+    for line in (
+        r"On 20 texts of gold.spacy, with one category each:",
+        r"F1 PAY +1\.000 .*0\.800 ",
+        r"accuracy +1\.000 .*0\.750 ",
+        r"macro F1 +1\.000 +0\.733",
+        r"balanced accuracy +1\.000 +0\.750",
+        r"calibration error +0\.150 +0\.",
+        r"score +won or lost +95% interval",
+        r"accuracy +-0\.250 ",
+        r"F1 PAY +-0\.200 ",
+    ):
+        assert re.search(line, result.stdout), (line, result.stdout)
+    for word in ("overlap", "precision", "entities"):
+        assert word not in result.stdout
+    args = ("evaluate", "out/a.json", "out/b.json", "--gold", "gold.spacy")
+    assert result.stdout.startswith(run(*args).stdout)
+
+
+def test_predictions_of_several_categories_are_compared(run: Run) -> None:
+    both, ship = {"PAY": 0.9, "SHIP": 0.8}, {"PAY": 0.2, "SHIP": 0.8}
+    _write_categories("gold.spacy", both, ship)
+    _write_categories("b.spacy", both)
+    args = ("evaluate", "a=gold.spacy", "b.spacy", "--gold", "gold.spacy")
+    result = run(*args)
+    assert result.exit_code == 0, result.output
+    for line in (
+        r"On 20 texts of gold.spacy, with 30 categories:",
+        r"F1 +1\.000 .*0\.857 ",
+        r"precision +1\.000 .*0\.750 ",
+        r"texts all right +1\.000 +0\.500",
+        r"categories +F1 won or lost",
+        r"all +-0\.143 ",
+    ):
+        assert re.search(line, result.stdout), (line, result.stdout)
+    assert "accuracy" not in result.stdout
+
+
+def test_curve_of_categories_is_printed(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(config: Path, output: Path, **settings: Any) -> None:
+        output.mkdir()
+        nlp = spacy.blank("en")
+        nlp.add_pipe("test_categories")
+        nlp.to_disk(output / "model-best")
+
+    monkeypatch.setattr(import_module("instaner.curve"), "train_student", train)
+    _write_categories("gold.spacy", {"PAY": 1, "SHIP": 0}, {"PAY": 0, "SHIP": 1})
+    corpora = ("--train", "gold.spacy", "--dev", "gold.spacy", "--gold", "gold.spacy")
+    result = run("evaluate", "--curve", "50,100", *corpora, "--output", "out")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"texts +accuracy", result.stdout)
+    assert re.search(r"20 +0\.500 ", result.stdout)
+    assert "with an accuracy above 0" in result.stdout
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("spans", []), ("spans", [[[1, 2]]]), ("spans", 3), ("error_examples", None)],
+    [
+        ("spans", []),
+        ("spans", [[[1, 2]]]),
+        ("spans", 3),
+        ("error_examples", None),
+        ("ents_per_type", None),
+    ],
 )
 def test_result_that_is_none(key: str, value: Any, run: Run) -> None:
     _write_predictions("g.spacy", ["wok"])
@@ -405,6 +489,99 @@ def test_try_shows_student_and_teacher(
     ]
 
 
+TEXTCAT = """
+[nlp]
+lang = "en"
+pipeline = ["llm"]
+
+[components]
+
+[components.llm]
+factory = "llm"
+
+[components.llm.task]
+@llm_tasks = "spacy.TextCat.v3"
+labels = ["PAY", "SHIP", "SIZE"]
+exclusive_classes = true
+
+[components.llm.model]
+@llm_models = "instaner.Chat.v1"
+name = "m"
+"""
+
+
+@Language.component("test_categories", assigns=["doc.cats"])
+def set_categories(doc: Doc) -> Doc:
+    doc.cats = {"SHIP": 0.021, "PAY": 0.97, "SIZE": 0.004, "OTHER": 0.005}
+    return doc
+
+
+def test_try_shows_categories(
+    chat_server: ChatServer, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    answers = iter(["PAY, SIZE", "Who knows?", "==NONE=="])
+    chat_server.behave = lambda body: complete(next(answers))
+    monkeypatch.setenv("OPENAI_BASE_URL", chat_server.url)
+    config = TEXTCAT.replace("exclusive_classes = true", "")
+    Path("teacher.cfg").write_text(config, "utf8")
+    nlp = spacy.blank("en")
+    nlp.add_pipe("test_categories")
+    nlp.to_disk("model")
+    result = run("try", "model", "--teacher", "teacher.cfg", stdin="One.\nTwo.\n3.\n")
+    scores = "PAY 0.97  SHIP 0.02  OTHER 0.01"
+    assert result.stdout.splitlines() == [
+        f"student: One. → {scores}",
+        "teacher: One. → PAY  SIZE",
+        f"student: Two. → {scores}",
+        "teacher: Two. → no category could be read",
+        f"student: 3. → {scores}",
+        "teacher: 3. → no category",
+    ]
+
+
+def test_annotated_categories_are_split_and_told_as_such(
+    chat_server: ChatServer, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    answers = {
+        "0": ["PAY"] * 3,
+        "1": ["SHIP", "SHIP", "PAY"],
+        "2": ["SIZE", "?", "PAY"],
+    }
+    given = {number: iter(given * 4) for number, given in answers.items()}
+
+    def answer(body: Any) -> Reply:
+        text = body["messages"][-1]["content"].split("Text:")[-1]
+        return complete(next(given[text.strip("\n'")[-1]]))
+
+    chat_server.behave = answer
+    monkeypatch.setenv("OPENAI_BASE_URL", chat_server.url)
+    Path("teacher.cfg").write_text(TEXTCAT, "utf8")
+    names = ["rice", "leek", "kale", "plum"]
+    texts = [f"{n} {n} {k**7} {n} {k}" for n in names for k in (10, 21, 32)]
+    srsly.write_jsonl("texts.jsonl", [{"text": text} for text in texts])
+    args = ("--samples", "3", "--max-failures", "0.5")
+    result = run(
+        *("annotate", "teacher.cfg", "texts.jsonl", "corpus/annotated", *args),
+        "--components.llm.model.max_concurrency=1",
+    )
+    assert result.exit_code == 0, result.output
+    for line in (
+        "What was answered, by whom, and how it was read:",
+        "What their votes are worth, in categories:",
+        r"of the categories are disputed",
+        r"labels or lines made no category:",
+    ):
+        assert re.search(line, result.stdout), (line, result.stdout)
+    for word in ("span", "entit"):
+        assert word not in result.stdout
+    result = run("split", "corpus/annotated", "", "corpus")
+    assert result.exit_code == 0, result.output
+    assert "4 disputed texts are not trained on" in result.stdout
+    assert re.search(r"label +texts", result.stdout)
+    meta = srsly.read_json("corpus/split.meta.json")
+    assert (meta["attr"], meta["disputed"]) == ("cats", 4)
+
+
 def test_killed_run_leaves_what_was_there(
     chat_server: ChatServer, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
@@ -443,11 +620,11 @@ def test_saved_pipeline_is_a_teacher(
 
 def test_teacher_that_sets_no_entities(run: Run) -> None:
     path = Path("configs/teacher_live.cfg")
-    text = path.read_text("utf8").replace("instaner.NER.v1", "spacy.TextCat.v3")
+    text = path.read_text("utf8").replace("instaner.NER.v1", "spacy.SpanCat.v3")
     start, end = text.index("description"), text.index("[components.llm.model]")
     path.write_text(text[:start] + text[end:], "utf8")
     result = run("annotate", str(path), "texts.jsonl", "out")
-    _check_one_line(result, "No llm component of the teacher sets entities")
+    _check_one_line(result, "No llm component of the teacher sets entities or")
 
 
 def test_output_that_holds_something_else(run: Run) -> None:
@@ -495,6 +672,26 @@ def test_swap_says_and_keeps_what_it_found(run: Run) -> None:
     assert "order: sentencizer → ner → merge_entities" in result.stdout
     meta = json.loads(Path("out.meta.json").read_text("utf8"))
     assert meta["contract"]["missing"] == ["EQUIPMENT", "INGREDIENT"]
+
+
+def test_swap_says_what_sets_categories_too(run: Run) -> None:
+    config = TEXTCAT.replace('["llm"]', '["topic", "llm"]').replace(
+        "[components]\n",
+        '[components]\n\n[components.topic]\nfactory = "test_categories"\n',
+        1,
+    )
+    Path("teacher.cfg").write_text(config, "utf8")
+    nlp = spacy.blank("en")
+    cats = {"PAY": 1, "SHIP": 0, "SIZE": 0}
+    example = Example.from_dict(nlp.make_doc("One."), {"cats": cats})
+    nlp.add_pipe("textcat")
+    nlp.initialize(lambda: [example])
+    nlp.to_disk("student")
+    result = run("swap", "teacher.cfg", "--student", "student", "--output", "out")
+    assert result.exit_code == 0, result.output
+    assert "labels: the same" in result.stdout
+    assert "topic set categories before: the student keeps them" in result.stdout
+    assert srsly.read_json("out.meta.json")["contract"]["attr"] == "cats"
 
 
 LIVE = ("configs/teacher_live.cfg", "texts.jsonl")
