@@ -36,8 +36,7 @@ def make_label_sampler(
     exclusive_classes (bool): A text has one label, drawn in proportion to the scores,
         and is left out where it has no score above 0. Otherwise each label is drawn by
         itself.
-    copies (int): Times that each text is given. Only the docs that are drawn for take
-        memory. Without sample, it is 1.
+    copies (int): Times that each text is given. Without sample, it is 1.
     sample (bool): Draw. Otherwise, as for the dev corpus, a text gets its most probable
         label, and is left out where two are; of labels that are not exclusive each gets
         what is more probable, and is missing at one half.
@@ -63,16 +62,15 @@ def _sample_labels(
 ) -> Iterator[Example]:
     reference = example.reference
     _check(reference, exclusive_classes)
-    examples: list[tuple[Cats, Example]] = [(reference.cats, example)]
-    for cats in harden(reference.cats):
-        # Copies with the same labels, and those of hard ones, are one example.
-        same = next((eg for known, eg in examples if known == cats), None)
-        if same is None:
+    for i, cats in enumerate(harden(reference.cats)):
+        if i == 0 and cats == reference.cats:
+            yield example
+        else:
+            # A doc for each, as a transformer aligns the docs of a batch by identity;
+            # those to predict on are copied by spaCy before each update.
             doc = reference.copy()
             doc.cats = cats
-            same = Example(example.predicted, doc)
-            examples.append((cats, same))
-        yield same
+            yield Example(example.predicted, doc)
 
 
 def _check(doc: Doc, exclusive_classes: bool) -> None:

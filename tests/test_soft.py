@@ -1,8 +1,12 @@
+import json
 import random
+import subprocess
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import spacy
@@ -16,7 +20,11 @@ from thinc.api import Config, fix_random_seed
 
 from instaner.corpus import write_docs
 from instaner.errors import InstaNERError
+from instaner.pipeline import read_config
 from instaner.soft import Cats, make_label_sampler
+from instaner.train import train as train_student
+
+from .conftest import ROOT
 
 _NLP = spacy.blank("en")
 _SOFT = {"good": 2 / 3, "bad": 1 / 3, "neither": 0.0}
@@ -136,8 +144,15 @@ def test_each_label_is_drawn_by_itself() -> None:
 @pytest.mark.parametrize("sample", [True, False])
 def test_hard_labels_are_untouched(exclusive: bool, sample: bool) -> None:
     example = _make_example(_HARD)
-    augment = make_label_sampler(exclusive, sample=sample)
-    assert list(augment(_NLP, example)) == [example] * (3 if sample else 1)
+    sampled = list(make_label_sampler(exclusive, sample=sample)(_NLP, example))
+    assert sampled[0] is example
+    assert [eg.reference.cats for eg in sampled] == [_HARD] * (3 if sample else 1)
+
+
+def test_each_copy_has_a_doc_of_its_own() -> None:
+    # A transformer failed to align a batch with the same doc twice.
+    sampled = list(make_label_sampler()(_NLP, _make_example(_HARD)))
+    assert len({id(eg.reference) for eg in sampled}) == 3
 
 
 @pytest.mark.parametrize("sample", [True, False])
@@ -251,3 +266,86 @@ def test_trains_on_soft_labels(corpus: Path) -> None:
     assert scores["a wonderful evening"] == pytest.approx(2 / 3, abs=0.1)
     assert scores["what an awful evening"] == pytest.approx(1 / 3, abs=0.1)
     assert scores["a day"] == pytest.approx(1 / 2, abs=0.1)
+
+
+# configs/textcat.cfg and textcat_cnn.cfg, shorter.
+_SHORT = {
+    "training.dropout": 0.0,
+    "training.max_steps": 60,
+    "training.eval_frequency": 60,
+    "training.logger.console_output": False,
+}
+_TINY = {
+    **_SHORT,
+    "training.optimizer.learn_rate.initial_rate": 0.005,
+    "training.optimizer.learn_rate.warmup_steps": 5,
+}
+
+
+@pytest.fixture(params=["textcat", "textcat_cnn"])
+def config(
+    request: pytest.FixtureRequest, corpus: Path, tiny_encoder: Path
+) -> tuple[Path, dict[str, Any]]:
+    """A training config, and its values for the test."""
+    values = {"paths.train": str(corpus), "paths.dev": str(corpus)}
+    if request.param == "textcat":
+        values.update({**_TINY, "paths.encoder": str(tiny_encoder)})
+    else:
+        values.update(_SHORT)
+    return ROOT / "configs" / f"{request.param}.cfg", values
+
+
+@pytest.mark.usefixtures("registered")
+def test_student_learns_and_needs_nothing_of_instaner(
+    config: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    path, values = config
+    nlp = train_student(path, tmp_path / "student", overrides=values)
+    texts = ["what a wonderful day", "an awful day"]
+    scores = [nlp(text).cats["good"] for text in texts]
+    assert scores[0] > 0.5 > scores[1]
+    code = (
+        "import sys, spacy\n"
+        "sys.modules['instaner'] = None\n"
+        f"nlp = spacy.load({str(tmp_path / 'student' / 'model-last')!r})\n"
+        f"print([doc.cats['good'] for doc in nlp.pipe({texts})])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stdout, run.stderr
+    assert json.loads(run.stdout) == pytest.approx(scores, abs=1e-4)
+
+
+def _find_exclusive(block: Any, where: str = "") -> list[str]:
+    """The dotted names of a config's exclusive_classes."""
+    if not isinstance(block, dict):
+        return []
+    return [
+        name
+        for key in block
+        for name in (
+            [f"{where}{key}"]
+            if key == "exclusive_classes"
+            else _find_exclusive(block[key], f"{where}{key}.")
+        )
+    ]
+
+
+@pytest.mark.usefixtures("registered")
+def test_student_learns_several_labels(
+    config: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    path, values = config
+    docs = []
+    for doc in _make_docs():
+        # A mood and a time, of which a text may have both, one or none.
+        mood = doc.cats.get("good", 0.0)
+        doc.cats = {"good": mood, "night": float("evening" in doc.text)}
+        docs.append(doc)
+    write_docs(docs, Path(values["paths.train"]))
+    values["components.textcat.factory"] = "textcat_multilabel"
+    values.update({name: False for name in _find_exclusive(read_config(str(path)))})
+    nlp = train_student(path, tmp_path / "student", overrides=values)
+    cats = nlp("a wonderful evening").cats
+    assert cats["good"] > 0.5
+    assert cats["night"] > 0.5
+    assert nlp("an awful day").cats["night"] < 0.5
