@@ -217,6 +217,7 @@ def test_split_writes_all_texts(gold: Path, nlp: Language) -> None:
         counts.labels,
         {"train": {"generated": 16}, "dev": {"generated": 4}, "test": {}},
         {},
+        "ents",
     )
     assert counts.labels == {"EQUIPMENT": 20}
     written = [*_read(gold, "train", nlp), *_read(gold, "dev", nlp)]
