@@ -1,4 +1,4 @@
-"""From briefs to texts with the spans that their writer marked."""
+"""From briefs to texts, with what their writer marked or was asked for."""
 
 import math
 from collections import Counter
@@ -19,6 +19,7 @@ from .errors import InstaNERError
 from .files import get_field, read_jsonl, write_whole
 from .near import NearFinder
 from .pipeline import get_llms
+from .targets import Offsets
 from .tasks.generate import BRIEF, FOCUS, LOOKALIKES, TEXTS, GenerateTask
 from .tasks.grounding import Reading
 
@@ -33,7 +34,9 @@ class Summary:
 
     briefs (int): Number of briefs.
     texts (int): Number of texts, those for testing included.
-    labels (Counter[str]): Entities of the texts for training, by label.
+    task (str): What the labels are of: entities (ner) or texts (textcat).
+    labels (Counter[str]): Entities of the texts for training, by label, or texts for
+        training that were asked for, by category.
     readings (Counter[Reading]): What became of each mark, and of each line that could
         not be read.
     repeats (Counter[str]): Texts left out because they are, or nearly are, another: by
@@ -47,6 +50,7 @@ class Summary:
 
     briefs: int = 0
     texts: int = 0
+    task: str = "ner"
     labels: Counter[str] = field(default_factory=Counter)
     readings: Counter[Reading] = field(default_factory=Counter)
     repeats: Counter[str] = field(default_factory=Counter)
@@ -78,12 +82,13 @@ def generate(
     briefs (Path): JSONL with an id and what to write of each brief; see
         tasks.generate. A brief whose split is "test" makes texts for testing, which are
         not annotated; they are neither counted nor compared.
-    output (Path): JSONL with id, brief, split, text and spans of each text. Answers
-        that failed are listed beside it, in NAME.failed.jsonl.
+    output (Path): JSONL with id, brief, split, text and spans of each text, or, of one
+        that was asked for, the category (cats). Answers that failed are listed beside
+        it, in NAME.failed.jsonl.
     n (Optional[int]): How many texts are wanted: no more briefs are asked than that
         takes, and each of them again if need be. None: what one answer to each gives.
-    per_label (Optional[int]): How many entities of each label are wanted: briefs are
-        asked again, with the label to be in each text.
+    per_label (Optional[int]): How many entities of each label, or texts of each
+        category, are wanted: briefs are asked again, with the label as their focus.
     gold (Optional[Path]): Gold test set, of which no text is kept.
     against (Iterable[Path]): Corpora that texts are not to repeat; see
         corpus.read_bare.
@@ -95,7 +100,7 @@ def generate(
     RAISES (InstaNERError): On a broken brief, a pipeline that does not generate, when
         too many answers fail, or no text came of it.
     """
-    for name, number in (("texts", n), ("entities of each label", per_label)):
+    for name, number in (("texts", n), ("of each label", per_label)):
         if number is not None and number < 1:
             raise InstaNERError(f"{number} {name} are wanted. Give 1 or more.")
     model = make_generator(nlp, store=output.with_name(STORE))
@@ -105,7 +110,7 @@ def generate(
             f"No brief in {briefs} has entities to train on, but --per-label wants "
             f"some. Give one without {LOOKALIKES} that is not for testing."
         )
-    summary = Summary(len(rows))
+    summary = Summary(len(rows), task=model.llm.task.task)
     writer = _Writer(nlp, model, rows, summary, n, per_label)
     if gold is not None:
         writer.add_gold(gold)
@@ -307,6 +312,7 @@ class _Writer:
         if answer.failure is not None:
             return
         for text, spans in answer.doc.user_data[TEXTS]:
+            marks, labels = self._describe(brief, spans)
             number = self._numbers[brief["id"]]
             self._numbers[brief["id"]] += 1
             text_id = f"{brief['id']}-{number:02}"
@@ -314,7 +320,7 @@ class _Writer:
                 if not self._is_new(text):
                     continue
                 self._count += 1
-                summary.labels.update(label for _, _, label in spans)
+                summary.labels.update(labels)
             self._near.add(text_id, text)
             summary.texts += 1
             yield {
@@ -322,11 +328,19 @@ class _Writer:
                 "brief": brief["id"],
                 "split": brief.get("split", "train"),
                 "text": text,
-                "spans": [
-                    {"start": start, "end": end, "label": label}
-                    for start, end, label in spans
-                ],
+                **marks,
             }
+
+    def _describe(
+        self, brief: dict[str, Any], spans: Iterable[Offsets]
+    ) -> tuple[dict[str, Any], list[str]]:
+        """RETURNS (Tuple[Dict[str, Any], List[str]]): What a row says of a text, and
+        the labels to count."""
+        if self._task.task == "textcat":
+            focus = [brief[FOCUS]] if FOCUS in brief else []
+            return {"cats": brief[FOCUS]} if focus else {}, focus
+        rows = [{"start": i, "end": j, "label": label} for i, j, label in spans]
+        return {"spans": rows}, [label for *_, label in spans]
 
     def _is_new(self, text: str) -> bool:
         """Find out whether there is no such text yet, and keep account if there is."""

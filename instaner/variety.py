@@ -17,6 +17,7 @@ from spacy.language import Language
 from .corpus import GENERATOR, Text
 from .errors import InstaNERError
 from .files import write_whole
+from .targets import is_category
 
 DRAWN = 5000  # n-grams among which the distinct ones of two corpora can be compared
 _ORDERS = (1, 2, 3)
@@ -104,9 +105,11 @@ class Variety:
         n-grams drawn at random, which does not depend on the size. None if there are
         fewer.
     lengths (Spread): Tokens of a text.
-    entities (Spread): Entities of a text.
-    without_entities (float): Share of the texts that have none.
+    entities (Optional[Spread]): Entities of a text. None if there are categories.
+    without_entities (Optional[float]): Share of the texts that have none.
     mentions (Dict[str, Mentions]): Mentions by label, the most frequent label first.
+    categories (Dict[str, int]): Texts by the category that they were written for, the
+        most frequent first. Where there are any, there are no entities.
     languages (Optional[Languages]): Languages of the texts. None if the extra that
         tells them is not installed.
     """
@@ -116,9 +119,10 @@ class Variety:
     distinct: list[float]
     distinct_drawn: list[float | None]
     lengths: Spread
-    entities: Spread
-    without_entities: float
+    entities: Spread | None
+    without_entities: float | None
     mentions: dict[str, Mentions]
+    categories: dict[str, int]
     languages: Languages | None
 
     def to_json(self) -> dict[str, Any]:
@@ -127,7 +131,7 @@ class Variety:
 
 
 def measure(texts: Iterable[Text], nlp: Language) -> Variety:
-    """Measure how varied texts, and the entities that their writer marked, are.
+    """Measure how varied texts, and what their writer marked, are.
 
     Methods: distinct-n (Li et al. 2016, A Diversity-Promoting Objective Function for
     Neural Conversation Models), and rarefaction for what is expected of a
@@ -142,11 +146,14 @@ def measure(texts: Iterable[Text], nlp: Language) -> Variety:
     words: list[_Words] = []
     entities: list[int] = []
     surfaces: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    categories: Counter[str] = Counter()
     found: Counter[str] = Counter()
     for text in texts:
         tokens = nlp.make_doc(text.text).to_array([LOWER, IS_SPACE])
         words.append(tokens[tokens[:, 1] == 0, 0])
-        spans = text.votes.get(GENERATOR, [])
+        marks = text.votes.get(GENERATOR, [])
+        categories.update(mark[2] for mark in marks if is_category(mark))
+        spans = [mark for mark in marks if not is_category(mark)]
         entities.append(len(spans))
         for start, end, label in spans:
             surface = " ".join(text.text[start:end].casefold().split())
@@ -163,8 +170,10 @@ def measure(texts: Iterable[Text], nlp: Language) -> Variety:
         distinct=[round(len(c) / max(1, int(c.sum())), 4) for c in counts],
         distinct_drawn=[_rarefy(c, DRAWN) for c in counts],
         lengths=_spread([len(row) for row in words]),
-        entities=_spread(entities),
-        without_entities=round(entities.count(0) / len(words), 4),
+        entities=None if categories else _spread(entities),
+        without_entities=None
+        if categories
+        else round(entities.count(0) / len(words), 4),
         mentions={
             label: Mentions(
                 count=seen.total(),
@@ -176,6 +185,7 @@ def measure(texts: Iterable[Text], nlp: Language) -> Variety:
                 surfaces.items(), key=lambda item: (-item[1].total(), item[0])
             )
         },
+        categories=dict(sorted(categories.items(), key=_by_frequency)),
         languages=None
         if identifier is None
         else _sum_up(found, nlp.lang or "xx", identifier.labels),
@@ -213,10 +223,11 @@ def draw(variety: Variety, path: Path) -> None:
         "ytick.color": _INK,
     }
     # In inches. Layouts that measure text are of no use where a browser sets it.
-    width, rows = 11.0, max(1, len(variety.mentions))
+    names = variety.categories or variety.mentions
+    width, rows = 11.0, max(1, len(names))
     bars, top = 0.28 * rows, 2.2
     height = bars + top + 1.8
-    labels = [clip(label, _LABEL_WIDTH) for label in variety.mentions]
+    labels = [clip(label, _LABEL_WIDTH) for label in names]
     left = 0.4 + _COLUMN * max((count_columns(la) for la in labels), default=0)
     with matplotlib.rc_context(style), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph ")
@@ -230,9 +241,14 @@ def draw(variety: Variety, path: Path) -> None:
         )
         upper = bars + 1.15
         _draw_lengths(add(0.7, upper, 3.1, top - 0.25), variety)
-        _draw_entities(add(4.5, upper, 2.6, top - 0.25), variety)
+        if variety.entities is not None:
+            _draw_entities(add(4.5, upper, 2.6, top - 0.25), variety, variety.entities)
         _draw_distinct(add(7.8, upper, 2.8, top - 0.25), variety)
-        _draw_mentions(add(left, 0.25, width - left - 3.7, bars), variety, labels)
+        lower = add(left, 0.25, width - left - 3.7, bars)
+        if variety.categories:
+            _draw_categories(lower, variety, labels)
+        else:
+            _draw_mentions(lower, variety, labels)
         with write_whole(path) as part:
             figure.savefig(part, format="svg", metadata={"Date": None})
 
@@ -338,8 +354,8 @@ def _draw_lengths(axes: Any, variety: Variety) -> None:
     axes.set_ylabel("Texts")
 
 
-def _draw_entities(axes: Any, variety: Variety) -> None:
-    _draw_spread(axes, variety.entities)
+def _draw_entities(axes: Any, variety: Variety, entities: Spread) -> None:
+    _draw_spread(axes, entities)
     axes.set_title(f"Entities: {variety.without_entities:.1%} have none")
     axes.set_xlabel("Entities in a text")
 
@@ -398,12 +414,7 @@ def _draw_mentions(axes: Any, variety: Variety, labels: list[str]) -> None:
         ("unique", _DARK, [m.unique for m in mentions]),
     ):
         axes.barh(rows, numbers, height=0.72, color=colour, label=name)
-    axes.set_xlim(0, max(m.count for m in mentions))
-    axes.set_ylim(len(labels) - 0.5, -0.5)
-    axes.set_yticks(rows, labels)
-    axes.set_xticks([])
-    axes.tick_params(length=0)
-    axes.spines["bottom"].set_visible(False)
+    _set_rows(axes, labels, max(m.count for m in mentions))
     for row, label in zip(rows, mentions, strict=True):
         mention, count = label.top[0]
         note = f"{label.count:,}, {label.unique:,} unique; "
@@ -413,6 +424,27 @@ def _draw_mentions(axes: Any, variety: Variety, labels: list[str]) -> None:
     axes.legend(
         frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=8
     )
+
+
+def _draw_categories(axes: Any, variety: Variety, labels: list[str]) -> None:
+    counts = list(variety.categories.values())
+    axes.set_title("Texts by category")
+    axes.barh(range(len(labels)), counts, height=0.72, color=_DARK)
+    _set_rows(axes, labels, max(counts))
+    for row, count in enumerate(counts):
+        place = (1.01, row)
+        axes.annotate(
+            f"{count:,}", place, xycoords=("axes fraction", "data"), va="center"
+        )
+
+
+def _set_rows(axes: Any, labels: list[str], most: int) -> None:
+    axes.set_xlim(0, most)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines["bottom"].set_visible(False)
 
 
 def clip(text: str, width: int) -> str:

@@ -1,3 +1,4 @@
+from collections import Counter
 from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
@@ -11,10 +12,12 @@ from spacy.tokens import Doc
 from spacy.vocab import Vocab
 
 from instaner.asking import Model, TooManyFailures
+from instaner.corpus import read_texts
 from instaner.errors import InstaNERError
 from instaner.generate import generate
 from instaner.llm.store import hash_prompt
 from instaner.pipeline import get_llms, load_teacher
+from instaner.targets import make_mark
 from instaner.tasks.generate import BRIEF, make_generate_task
 from instaner.tasks.grounding import Reading, Status
 
@@ -278,7 +281,8 @@ def _count_up() -> Callable[[Mapping[str, Any]], Any]:
     def answer(body: Mapping[str, Any]) -> Any:
         prompt = body["messages"][-1]["content"]
         label = "DISH" if "at least one DISH" in prompt else "EQUIPMENT"
-        texts = [f"{next(words) * 9} [{next(words)}]({label})." for _ in range(2)]
+        mark = "." if "without labels or marks" in prompt else f"({label})."
+        texts = [f"{next(words) * 9} [{next(words)}]{mark}" for _ in range(2)]
         return complete(_write(*texts))
 
     return answer
@@ -427,3 +431,52 @@ def test_target_below_one_is_an_error(
     nlp = make_generator((_BRIEF, "1. Thanks."))
     with pytest.raises(InstaNERError, match="Give 1 or more"):
         generate(nlp, write_rows(_BRIEF), tmp_path / "t.jsonl", **{target: 0})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def live_for_categories(live: Language, chat_server: ChatServer) -> Language:
+    config = live.get_pipe_config("llm")
+    nlp = spacy.blank("en")
+    task = {**config["task"], "task": "textcat"}
+    nlp.add_pipe("llm", config={"task": task, "model": config["model"]})
+    return nlp
+
+
+def test_category_that_was_asked_for_is_its_writers_vote(
+    live_for_categories: Language,
+    chat_server: ChatServer,
+    write_rows: WriteRows,
+    tmp_path: Path,
+) -> None:
+    chat_server.behave = _count_up()
+    briefs = [
+        {**brief, "focus": label} for brief, label in zip(_MANY, _TWO, strict=False)
+    ]
+    output = tmp_path / "texts.jsonl"
+    summary = generate(live_for_categories, write_rows(*briefs, _MANY[2]), output)
+    assert summary.labels == {"EQUIPMENT": 2, "DISH": 2}
+    assert summary.task == "textcat"
+    rows = list(srsly.read_jsonl(output))
+    assert [row.get("cats") for row in rows] == [
+        *["EQUIPMENT"] * 2,
+        *["DISH"] * 2,
+        *[None] * 2,
+    ]
+    assert not any("spans" in row for row in rows)
+    votes = [text.votes for text in read_texts(output)]
+    assert votes[2] == {"generator": [make_mark("DISH")]}
+    assert votes[4] == {}
+
+
+def test_category_that_falls_short_is_asked_for(
+    live_for_categories: Language,
+    chat_server: ChatServer,
+    write_rows: WriteRows,
+    tmp_path: Path,
+) -> None:
+    chat_server.behave = _count_up()
+    briefs = write_rows(*({**brief, "focus": "DISH"} for brief in _MANY))
+    output = tmp_path / "texts.jsonl"
+    summary = generate(live_for_categories, briefs, output, n=4, per_label=6)
+    assert min(summary.labels[label] for label in _TWO) >= 6
+    assert Counter(row["cats"] for row in srsly.read_jsonl(output)) == summary.labels

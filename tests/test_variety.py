@@ -16,6 +16,7 @@ from instaner.corpus import GENERATOR, Text, read_texts
 from instaner.errors import InstaNERError
 from instaner.generate import generate
 from instaner.pipeline import load_teacher
+from instaner.targets import make_mark
 from instaner.variety import Languages, Mentions, Variety, draw, measure
 from instaner.vote import Offsets
 
@@ -234,6 +235,22 @@ class TestDraw:
     def test_no_entities(self, nlp: Language, tmp_path: Path) -> None:
         draw(measure(_make_texts("wok"), nlp), tmp_path / "variety.svg")
         assert "No entities are marked." in _read_labels(tmp_path / "variety.svg")
+
+    def test_categories(self, nlp: Language, tmp_path: Path) -> None:
+        texts = [
+            _make_text("a wok", make_mark("TOOL")),
+            _make_text("a pan", make_mark("TOOL")),
+            _make_text("rice", make_mark("FOOD")),
+            Text("hi", "hi", "hi", "train", {}),
+        ]
+        measured = measure(texts, nlp)
+        assert measured.categories == {"TOOL": 2, "FOOD": 1}
+        assert (measured.entities, measured.mentions) == (None, {})
+        assert measured.without_entities is None
+        draw(measured, tmp_path / "variety.svg")
+        labels = _read_labels(tmp_path / "variety.svg")
+        assert {"TOOL", "FOOD", "Texts by category"} <= {*labels}
+        assert not any("ntities" in label for label in labels)
 
     def test_settings_of_matplotlib_stay(
         self, measured: Variety, tmp_path: Path

@@ -34,7 +34,7 @@ def generate_cli(
     briefs: Path = Arg(..., help="JSONL of briefs: id, and what the template needs"),
     output: Path = Arg(..., help="JSONL of texts to write"),
     n: int = Opt(0, min=0, help="Texts to ask for; 0: one answer to each brief"),
-    per_label: int = Opt(0, min=0, help="Entities of each label to ask for"),
+    per_label: int = Opt(0, min=0, help="Entities (or texts) of a label to ask for"),
     gold: str = Opt("", help="Gold test set, of which no text is kept"),
     against: list[Path] | None = Opt(None, help="Corpus not to repeat; repeatable"),
     llm: str | None = Opt(None, help="Model to ask instead of the config's"),
@@ -42,7 +42,7 @@ def generate_cli(
     max_failures: float = Opt(0.05, min=0, max=1, help=MAX_FAILURES_HELP),
     code: Path | None = Opt(None, "--code", "-c", help=CODE_HELP),
 ) -> None:
-    """Have an LLM write annotated texts from briefs."""
+    """Have an LLM write texts, annotated or for a category, from briefs."""
     if figure is not None and figure.suffix != ".svg":
         raise InstaNERError(f"--figure {figure}: only SVG can be drawn. Name it .svg.")
     import_code(code)
@@ -92,7 +92,8 @@ def generate_cli(
     print_failures(summary.failures, get_failed(output))
     exact = statuses.pop(Status.EXACT.value, 0)
     plain = statuses.pop(Status.NO_ENTITY.value, 0)
-    msg.text(f"Marks: {exact} read; texts without any: {plain}")
+    if summary.task == "ner":
+        msg.text(f"Marks: {exact} read; texts without any: {plain}")
     for status, count in statuses.items():
         msg.warn(f"{count} marks or lines: {status}")
     print_examples(
@@ -124,12 +125,13 @@ def generate_cli(
 
 
 def _print_variety(variety: Variety) -> None:
+    without = variety.without_entities
     distinct = ", ".join(f"{share:.3f}" for share in variety.distinct)
     lengths = variety.lengths
     msg.text(
         f"Variety: distinct-1, -2, -3 {distinct}; {lengths.min:g} to {lengths.max:g} "
-        f"tokens, {lengths.median:g} in the middle; {variety.without_entities:.0%} of "
-        "the texts without entities"
+        f"tokens, {lengths.median:g} in the middle"
+        + ("" if without is None else f"; {without:.0%} of the texts without entities")
     )
     languages = variety.languages
     if languages is None:
@@ -141,6 +143,10 @@ def _print_variety(variety: Variety) -> None:
             f"told ({languages.untold} too short or unclear)"
             + (f"; others: {', '.join(others)}" if others else "")
         )
+    if variety.categories:
+        header = ("category", "texts")
+        msg.table(variety.categories, header=header, divider=True, max_col=80)
+        return
     msg.table(
         [
             (

@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Any, Dict, Iterable, Tuple
+from typing import Any, Dict, Iterable, Literal, Tuple
 
 import jinja2.sandbox
 from spacy.tokens import Doc
@@ -16,8 +16,8 @@ BRIEF = "instaner_brief"
 TEXTS = "instaner_texts"
 
 # What a brief may hold beside its dimensions, the author, the topic and so on: a label
-# that each text is to have; mentions to use, by label; for texts that are to have none,
-# words that look like entities.
+# that each text is to have; for entities, mentions to use, by label, and, for texts
+# that are to have none, words that look like entities.
 FOCUS, NAMES, LOOKALIKES = "focus", "names", "lookalikes"
 RESERVED = {"id", "split", FOCUS, NAMES, LOOKALIKES}
 DOMAIN = "domain"
@@ -38,11 +38,13 @@ class GenerateTask:
         n: int,
         examples: list[str],
         template: str,
+        task: Literal["ner", "textcat"] = "ner",
     ) -> None:
         self.labels = labels
         self.language = language
         self.n = n
         self.examples = examples
+        self.task = task
         environment = jinja2.sandbox.SandboxedEnvironment(
             undefined=jinja2.StrictUndefined
         )
@@ -88,6 +90,11 @@ class GenerateTask:
                 for name, value in brief.items()
             ),
         ]
+        if self.task == "textcat":
+            rules += [
+                (name, name not in brief, "left out, as it is for entities")
+                for name in (NAMES, LOOKALIKES)
+            ]
         for name, is_right, what in rules:
             if not is_right:
                 raise InstaNERError(
@@ -121,6 +128,7 @@ class GenerateTask:
                 brief=brief,
                 n=self.n,
                 examples=self.examples,
+                task=self.task,
             )
         except (jinja2.TemplateError, TypeError, ValueError) as err:
             raise InstaNERError(
@@ -138,11 +146,11 @@ class GenerateTask:
         YIELDS (Doc): The docs, with MarkedTexts in user_data[TEXTS] and Readings in
             user_data[READINGS].
         """
+        has_marks = self.task == "ner"
+        plain = Status.NO_ENTITY if has_marks else Status.EXACT
         for (doc,), (answer,) in zip(shards, responses, strict=False):
-            texts, readings = read_texts(answer, self.labels)
-            readings += [
-                Reading(Status.NO_ENTITY, t, "") for t, spans in texts if not spans
-            ]
+            texts, readings = read_texts(answer, self.labels, has_marks=has_marks)
+            readings += [Reading(plain, t, "") for t, spans in texts if not spans]
             doc.user_data[TEXTS] = texts
             doc.user_data[READINGS] = dump_readings(readings)
             yield doc
@@ -179,17 +187,21 @@ def make_generate_task(
     n: int = 12,
     examples: Path | None = None,
     template: Path | None = None,
+    task: Literal["ner", "textcat"] = "ner",
 ) -> GenerateTask:
     """Registered as instaner.Generate.v1: a spacy-llm task that has a model write
-    texts, with their entities marked, from briefs.
+    texts, with their entities marked or for a category, from briefs.
 
     labels (Dict[str, str]): Definition of each label.
     language (str): Language of the texts, as its name in English.
     n (int): Number of texts to ask for in one prompt.
-    examples (Optional[Path]): File of texts of the wanted kind, one a line, with marks.
+    examples (Optional[Path]): File of texts of the wanted kind, one a line, with marks
+        of entities.
     template (Optional[Path]): Jinja2 template that gets labels, language, brief, n,
-        examples and dimensions: what a brief says of the texts, by how to call it.
-        None: the one that ships with the package.
+        examples, task and dimensions: what a brief says of the texts, by how to call
+        it. None: the one that ships with the package.
+    task (Literal["ner", "textcat"]): What the labels are of: entities, which the model
+        marks, or texts. Of these it writes those of the category in a brief's focus.
     RETURNS (GenerateTask): The task.
     RAISES (InstaNERError): On no labels or labels that cannot be asked for, a label in
         the examples that is not one of them, or a file that cannot be read.
@@ -198,7 +210,7 @@ def make_generate_task(
     # A config gives strings for paths.
     lines = _read_text(Path(examples)).splitlines() if examples else []
     lines = [line.strip() for line in lines if line.strip()]
-    for line in lines:
+    for line in lines if task == "ner" else ():
         for reading in read_marks(line, labels)[1]:
             if reading.status is Status.UNKNOWN_LABEL:
                 raise InstaNERError(
@@ -213,6 +225,7 @@ def make_generate_task(
             n=n,
             examples=lines,
             template=_read_text(Path(template)) if template else DEFAULT_TEMPLATE,
+            task=task,
         )
     except jinja2.TemplateError as err:
         raise InstaNERError(f"{template} is no Jinja2 template: {err}.") from err

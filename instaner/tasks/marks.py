@@ -129,7 +129,7 @@ def read_marks(line: str, labels: Iterable[str]) -> tuple[MarkedText, list[Readi
 
 
 def read_texts(
-    answer: str, labels: Iterable[str]
+    answer: str, labels: Iterable[str], *, has_marks: bool = True
 ) -> tuple[list[MarkedText], list[Reading]]:
     """Read an answer to the generation prompt: numbered texts with marks, one a line.
 
@@ -139,11 +139,13 @@ def read_texts(
 
     answer (str): The answer.
     labels (Iterable[str]): Known labels.
+    has_marks (bool): Whether marks were asked for. If not, brackets are part of a text,
+        and a text that names a label in them, or before a colon, is left out.
     RETURNS (Tuple[List[MarkedText], List[Reading]]): The texts, and what became of each
         mark, and of each text that was left out. Wrapping without marks, such as "Here
         they are:", counts as nothing, if there are texts.
     """
-    reader = _make_reader(tuple(labels))
+    reader = _make_reader(tuple(labels), has_marks)
     said = drop_thoughts(answer)
     texts = []
     readings = []
@@ -162,12 +164,14 @@ def read_texts(
 
 
 @lru_cache(maxsize=8)
-def _make_reader(labels: tuple[str, ...]) -> "_Reader":
-    return _Reader(labels)
+def _make_reader(labels: tuple[str, ...], has_marks: bool = True) -> "_Reader":
+    return _Reader(labels) if has_marks else _PlainReader(labels)
 
 
 class _Reader(Judge):
     """Reads texts with marks of known labels."""
+
+    cut = _CUT
 
     def __init__(self, labels: tuple[str, ...]) -> None:
         super().__init__(make_ner_task(list(labels)), "")
@@ -356,7 +360,7 @@ class _Reader(Judge):
             else:
                 texts = _split_item(item, following)
             yield from filter(None, map(self.clean, texts[:-1]))
-            is_cut = following is None and _CUT.search(texts[-1])
+            is_cut = following is None and self.cut.search(texts[-1])
             if text := self.clean(texts[-1]):
                 yield lose(text) if is_cut else text
             yield from map(lose, lost)
@@ -397,10 +401,13 @@ class _Reader(Judge):
             if is_remark and not self._has_marks(text):
                 texts.pop(i)
         yield from map(self.clean, texts[:-1])
-        yield lose(texts[-1]) if _CUT.search(texts[-1]) else self.clean(texts[-1])
+        yield lose(texts[-1]) if self.cut.search(texts[-1]) else self.clean(texts[-1])
 
     def _has_marks(self, line: str) -> bool:
         return bool(self._hint.search(line))
+
+    def _lacks_marks(self, line: str) -> bool:
+        return not self._has_marks(line)
 
     def split_json(self, said: str) -> list[str | Reading]:
         """RETURNS (List[Union[str, Reading]]): The texts in JSON, and what is lost;
@@ -442,13 +449,36 @@ class _Reader(Judge):
             names = (n for n in _TEXT_FIELDS if isinstance(fields.get(n), str))
             if name := next(names, ""):
                 has_list = any(isinstance(v, list) and v for v in fields.values())
-                is_lost = has_list and not self._has_marks(fields[name])
+                is_lost = has_list and self._lacks_marks(fields[name])
                 yield from map(lose, [fields[name]]) if is_lost else [fields[name]]
                 return
             value = list(fields.values())
         for part in value if isinstance(value, list) else ():
             if not (isinstance(part, str) and part.strip().isdecimal()):
                 yield from self._find_texts(part)
+
+
+class _PlainReader(_Reader):
+    """Reads texts in which nothing is marked."""
+
+    cut = re.compile(r"(?!)")
+
+    def __init__(self, labels: tuple[str, ...]) -> None:
+        super().__init__(labels)
+        names = "|".join(re.escape(la) for la in labels if not _is_word(la)) or r"(?!)"
+        self._named = re.compile(rf"\W*(?:{names})\W{{0,3}}[:：]")
+
+    def read_marks(self, line: str) -> tuple[MarkedText, list[Reading]]:
+        left = (found["words"] for found in self._left.finditer(line))
+        if self._named.match(line) or not all(left):
+            return MarkedText(line, []), [lose(line)]
+        return MarkedText(line, []), []
+
+    def _has_marks(self, line: str) -> bool:
+        return False
+
+    def _lacks_marks(self, line: str) -> bool:
+        return False
 
 
 def _is_word(label: str) -> bool:

@@ -153,3 +153,76 @@ def test_texts_without_marks_are_no_failure() -> None:
     task = make_generate_task(_DEFINITIONS)
     list(task.parse_responses([[doc]], [["1. Thanks.\n2. Bye.\n3. A [wok"]]))
     assert [status for status, *_ in doc.user_data[READINGS]].count("no entity") == 2
+
+
+_CATEGORIES = {"DELIVERY": "Where it is.", "RETURN": "It goes back."}
+
+
+def _render_for(labels: dict[str, str], **brief: object) -> str:
+    doc = Doc(Vocab())
+    doc.user_data[BRIEF] = {"id": "b", "topic": "a gift", **brief}
+    task = make_generate_task(labels, task="textcat")
+    ((prompts, _),) = task.generate_prompts([doc])
+    (prompt,) = prompts
+    return str(prompt)
+
+
+def test_texts_of_a_category_are_asked_for() -> None:
+    prompt = _render_for(_CATEGORIES, focus="RETURN")
+    assert "to train a text classifier.\n\nCategories:\n- DELIVERY: Where" in prompt
+    assert "Each text belongs to the category RETURN: " in prompt
+    assert "hard one, near another category. Write the texts alone" in prompt
+    for word in ("entity", "Mark every", "LABEL"):
+        assert word not in prompt
+
+
+def test_texts_of_any_category_are_asked_for() -> None:
+    assert "over all of the categories. Write" in _render_for(_CATEGORIES)
+
+
+def test_texts_that_are_not_of_the_category_are_asked_for() -> None:
+    assert "No text belongs to the category, " in _render_for({"RETURN": "Back."})
+
+
+def test_only_what_a_category_can_have_is_taken() -> None:
+    with pytest.raises(InstaNERError, match="names is .* left out, as it is for ent"):
+        _render_for(_CATEGORIES, names={"RETURN": ["refund"]})
+    with pytest.raises(InstaNERError, match="lookalikes is .* left out, as it is for"):
+        _render_for(_CATEGORIES, lookalikes=["refund"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "texts", "lost"),
+    [
+        (
+            "1. It [the lamp](big) goes.\n2. Back [1]",
+            ["It [the lamp](big) goes.", "Back [1]"],
+            0,
+        ),
+        ('["Back.", "Return it (RETURN to sender)"]', ["Back."], 1),
+        (
+            "1. [Back](RETURN).\n2. RETURN: back.\n3. Return: back.",
+            ["Return: back."],
+            2,
+        ),
+        ('{"texts": [{"text": "Back.", "labels": ["RETURN"]}]}', ["Back."], 0),
+        ("I cannot help with that.", [], 1),
+    ],
+)
+def test_texts_for_a_category_are_read_as_they_are(
+    answer: str, texts: list[str], lost: int
+) -> None:
+    doc = Doc(Vocab())
+    task = make_generate_task(_CATEGORIES, task="textcat")
+    list(task.parse_responses([[doc]], [[answer]]))
+    assert doc.user_data[TEXTS] == [(text, []) for text in texts]
+    statuses = [status for status, *_ in doc.user_data[READINGS]]
+    assert statuses.count("unreadable") == lost
+    assert statuses.count("exact") == len(texts)
+
+
+def test_examples_of_texts_may_have_brackets(tmp_path: Path) -> None:
+    path = tmp_path / "examples.txt"
+    path.write_text("It [the lamp](BIG) goes back.\n", "utf8")
+    task = make_generate_task(_CATEGORIES, examples=path, task="textcat")
+    assert "\n- It [the lamp](BIG) goes back.\n" in _render(task)
