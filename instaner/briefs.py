@@ -5,7 +5,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations, count, islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -73,6 +73,9 @@ class Plan:
     focus (float): Share of the briefs that ask for one label in each text, in turn.
     negative (float): Share of the briefs that ask for texts without entities; every
         other one with words that look like entities.
+
+    The last three are for entities: where texts are to be of categories, each brief
+    asks for one.
     """
 
     domain: str = ""
@@ -134,6 +137,11 @@ def make_briefs(
         raise InstaNERError(f"{n} briefs cannot be made. Give at least 1.")
     model = make_generator(nlp, store=output.with_name(STORE))
     made = Made()
+    labels = list(model.llm.task.labels)
+    if model.llm.task.task == "textcat":
+        plan = replace(plan, names=0, focus=1, negative=0)
+        # Of one category, every other brief is for texts that do not belong to it.
+        labels += [""] * (len(labels) == 1)
     asker = _Asker(model, plan, made)
     try:
         made.values = asker.list_values()
@@ -142,9 +150,7 @@ def make_briefs(
     finally:
         made.bills = [model.make_bill()]
         on_bills(made.bills)
-    rows = combine_briefs(
-        made.values, made.names, lookalikes, asker.labels, plan, seed=seed
-    )
+    rows = combine_briefs(made.values, made.names, lookalikes, labels, plan, seed=seed)
     with write_whole(output) as part:
         srsly.write_jsonl(part, islice(rows, n))
     made.briefs = n
@@ -218,7 +224,7 @@ def combine_briefs(
     values (Dict[str, List[str]]): Values of each dimension.
     names (Dict[str, List[str]]): Names by label, which the briefs hand out in turn.
     lookalikes (List[str]): Words for texts without entities, in turn.
-    labels (Sequence[str]): The labels.
+    labels (Sequence[str]): The labels, and "" for none, to ask for in turn.
     plan (Plan): For its shares.
     seed (int): Decides which values meet.
     YIELDS (Dict[str, Any]): Briefs, without end.
@@ -229,6 +235,7 @@ def combine_briefs(
         for label, given in names.items()
     }
     words = _Stack(_shuffle(lookalikes, f"{seed}:"))
+    turns = _Turns(labels)
     focused = negative = 0
     for number, chosen in enumerate(combine([len(given) for given in mixed])):
         brief: dict[str, Any] = {"id": f"brief-{number:04}", "split": "train"}
@@ -245,9 +252,11 @@ def combine_briefs(
             negative += 1
             among = []
         elif focused < math.floor((number + 1) * plan.focus):
-            brief[FOCUS] = labels[focused % len(labels)]
+            label = turns.take([(name, brief[name]) for name in values])
             focused += 1
-            among = [brief[FOCUS]]
+            among = [label]
+            if label:
+                brief[FOCUS] = label
         share = _PER_BRIEF // max(1, len(among))
         handed = {
             label: taken
@@ -443,6 +452,7 @@ class _Asker:
                 language=self._task.language,
                 domain=self._plan.domain,
                 labels=self._task.labels,
+                task=self._task.task,
                 what=what,
                 n=number,
             )
@@ -480,6 +490,27 @@ class _Stack:
         ]
         self._next += number
         return taken
+
+
+class _Turns:
+    """Hands out labels in turn, each with the values that it was with the least: an
+    author who writes of one label alone would give it away."""
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self._labels = labels
+        self._left: list[str] = []
+        self._met: Counter[tuple[str, tuple[str, str]]] = Counter()
+
+    def take(self, values: Iterable[tuple[str, str]]) -> str:
+        """RETURNS (str): The next label, for a brief with these values."""
+        values = list(values)
+        self._left = self._left or list(self._labels)
+        label = min(
+            self._left, key=lambda label: sum(self._met[label, v] for v in values)
+        )
+        self._left.remove(label)
+        self._met.update((label, value) for value in values)
+        return label
 
 
 def read_list(answer: str, labels: Iterable[str]) -> list[str]:

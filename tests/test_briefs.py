@@ -295,3 +295,40 @@ def test_empty_plan_leaves_everything_open(tmp_path: Path) -> None:
     path = tmp_path / "plan.yml"
     path.write_text("", "utf8")
     assert read_plan(path) == Plan()
+
+
+def test_labels_are_asked_for_in_turn_and_of_no_author_alone() -> None:
+    values = {"author": list("abcd"), "form": list("xy")}
+    plan = Plan(dimensions=dict(values), names=0, focus=1, negative=0)
+    labels = ["A", "B"]
+    rows = list(islice(combine_briefs(values, {}, [], labels, plan), 32))
+    for k in range(0, 32, 2):
+        assert {row["focus"] for row in rows[k : k + 2]} == {"A", "B"}
+    met = Counter((row["author"], row["focus"]) for row in rows)
+    assert len(met) == 8
+    assert min(met.values()) >= 3
+
+
+@pytest.mark.parametrize("labels", [_LABELS, {"DISH": "Any food."}])
+def test_briefs_for_categories_ask_for_each_in_turn(
+    labels: dict[str, str], chat_server: ChatServer, tmp_path: Path
+) -> None:
+    chat_server.behave = lambda body: complete(_answer(body))
+    nlp = spacy.blank("en")
+    task = {"@llm_tasks": "instaner.Generate.v1", "labels": labels, "task": "textcat"}
+    url = chat_server.url
+    model = {"@llm_models": "instaner.Chat.v1", "name": "m", "base_url": url}
+    nlp.add_pipe("llm", config={"task": task, "model": model})
+    output = tmp_path / "briefs.jsonl"
+    made = make_briefs(nlp, Plan(dimensions={"author": 5, "form": ["x"]}), output, n=40)
+    assert (made.names, made.failures) == ({}, [])
+    (request,) = chat_server.requests
+    prompt = request.body["messages"][-1]["content"]
+    assert "a text classifier.\n\nCategories:\n- DISH" in prompt
+    assert "words. Each has to go with texts of every category.\n" in prompt
+    briefs = list(srsly.read_jsonl(output))
+    focus = Counter(brief.get("focus") for brief in briefs)
+    assert focus == dict.fromkeys([*labels, None][:2], 20)
+    assert all(
+        brief.keys() <= {"id", "split", "author", "form", "focus"} for brief in briefs
+    )
