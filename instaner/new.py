@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unicodedata import normalize
 
 import srsly
@@ -21,6 +21,8 @@ from .encoders import check_encoder, find_missing, get_encoder
 from .errors import InstaNERError
 from .files import check_exists, read_jsonl, write_whole
 from .pipeline import make_blank
+from .targets import choose_categories
+from .tasks.categories import NONE
 from .tasks.grounding import Status
 from .tasks.labels import check_labels
 from .tasks.marks import MarkedText, read_marks
@@ -32,6 +34,7 @@ TEMPLATE = _HERE / "project" if (_HERE / "project").is_dir() else _HERE.parent
 _KEPT = ("id", "text", "brief", "split", "votes")  # of texts that are given
 _TEXTS_PER_ANSWER = 12  # n of instaner.Generate.v1, if a config sets none
 _TRANSFORMER, _CNN = "training/student", "training/student_cnn"
+_DEMO = "textcat-"  # commands for other files than those of a new project
 
 
 @dataclass
@@ -39,10 +42,13 @@ class Settings:
     """What a new project is to be.
 
     labels (Dict[str, str]): Definition of each label, or "".
+    task (Literal["ner", "textcat"]): What is annotated: entities, or texts.
+    is_several (bool): Texts can have several labels, or none, as always if there is
+        one label.
     lang (str): Language code.
     domain (str): What the texts are, in a sentence, or "".
     examples (Optional[Path]): Texts of the wanted kind: a line each with marks, or
-        JSONL with text and spans.
+        JSONL with text and spans, or cats.
     texts (Optional[Path]): Texts that there are already, to annotate instead of having
         some written: a line each, or JSONL with text.
     gold (Optional[Path]): Gold test set, JSONL or DocBin.
@@ -51,10 +57,13 @@ class Settings:
     encoder (Optional[str]): The student's, or None for that of the language.
     is_cnn (bool): Train no transformer, but the CNN student alone.
     n (int): How many texts to have written.
-    per_label (int): How many entities of each label to ask for at least; 0: no matter.
+    per_label (int): How many entities, or texts, of each label to ask for at least; 0:
+        no matter.
     """
 
     labels: dict[str, str]
+    task: Literal["ner", "textcat"] = "ner"
+    is_several: bool = False
     lang: str = "en"
     domain: str = ""
     examples: Path | None = None
@@ -66,6 +75,11 @@ class Settings:
     is_cnn: bool = False
     n: int = 1000
     per_label: int = 0
+
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether a text has one label."""
+        return self.task == "textcat" and not self.is_several and len(self.labels) > 1
 
 
 def make_project(folder: Path, settings: Settings) -> list[str]:
@@ -84,6 +98,8 @@ def make_project(folder: Path, settings: Settings) -> list[str]:
     warnings = check_labels(settings.labels)
     # Models write accents composed.
     labels = {normalize("NFC", name): what for name, what in settings.labels.items()}
+    if settings.is_several and settings.task == "ner":
+        raise InstaNERError("--several is for texts. Give --task textcat, too.")
     if settings.n < 1 or settings.per_label < 0:
         raise InstaNERError("--n has to be 1 or more, and --per-label 0 or more.")
     for option, value in (
@@ -109,10 +125,13 @@ def make_project(folder: Path, settings: Settings) -> list[str]:
     if path and not examples:
         raise InstaNERError(f"{path} has no texts. Give a file with some.")
     lines = [_mark(example, settings) for example in examples]
-    if examples and not any(example.spans for example in examples):
+    is_cats = settings.task == "textcat"
+    shots = list(_make_cats_shots(settings, nlp) if is_cats else _make_shots(examples))
+    if examples and not shots:
+        what = "cats, in JSONL" if is_cats else "marks such as [surface](LABEL)"
         warnings.append(
-            f"{settings.examples} has no marks such as [surface](LABEL): the examples "
-            "show the LLM how texts read, but not what to mark."
+            f"{settings.examples} has no {what}: the examples show the LLM how texts "
+            f"read, but not what to {'answer' if is_cats else 'mark'}."
         )
     rows = list(_read_own_texts(settings.texts)) if settings.texts else []
     gold = list(read_gold(settings.gold, nlp)) if settings.gold else []
@@ -130,10 +149,11 @@ def make_project(folder: Path, settings: Settings) -> list[str]:
         if examples:
             path = assets / "generate_examples.txt"
             path.write_text("\n".join(lines) + "\n", "utf8")
-        if shots := list(_make_shots(examples)):
+        if shots:
             srsly.write_yaml(assets / "examples.yml", shots)
         if gold:
-            srsly.write_jsonl(assets / "gold.jsonl", map(_dump_gold, gold))
+            dumped = (_dump_gold(doc, settings) for doc in gold)
+            srsly.write_jsonl(assets / "gold.jsonl", dumped)
         _write_configs(part / "configs", settings, examples=examples, shots=shots)
         for name in ("debug_data.py", "package.py"):
             _copy(f"scripts/{name}", part)
@@ -150,11 +170,14 @@ def _read_examples(
     check_exists(path, "Examples")
     if path.suffix == ".jsonl":
         for doc in read_gold(path, nlp):
+            _check_doc(settings, doc, path)
             ents = [(e.start_char, e.end_char, e.label_) for e in doc.ents]
-            _check_known(settings, {label for *_, label in ents}, path)
-            yield MarkedText(doc.text, ents)
+            yield MarkedText(doc.text, ents if settings.task == "ner" else [])
         return
     for number, line in enumerate(_read_lines(path), 1):
+        if settings.task == "textcat":
+            yield MarkedText(line, [])
+            continue
         marked, readings = read_marks(line, settings.labels)
         for reading in readings:
             if reading.status is Status.UNKNOWN_LABEL:
@@ -196,8 +219,30 @@ def _check_gold(settings: Settings, gold: list[Doc]) -> None:
         raise InstaNERError(
             f"{settings.gold} has no texts. Leave out --gold, or give a file with some."
         )
-    found = {ent.label_ for doc in gold for ent in doc.ents}
-    _check_known(settings, found, settings.gold)
+    for doc in gold:
+        _check_doc(settings, doc, settings.gold)
+
+
+def _check_doc(settings: Settings, doc: Doc, where: Any) -> None:
+    if settings.task == "ner":
+        if doc.cats and not doc.has_annotation("ENT_IOB"):
+            raise InstaNERError(
+                f"{where} has categories of texts, not entities. Give --task textcat, "
+                "or a file with spans."
+            )
+        _check_known(settings, {ent.label_ for ent in doc.ents}, where)
+        return
+    if not doc.cats:
+        raise InstaNERError(
+            f'{where}: "{doc.text[:60]}" has no categories. Give each text its cats.'
+        )
+    _check_known(settings, set(doc.cats), where)
+    found = choose_categories(doc.cats, exclusive=False)
+    if settings.is_exclusive and len(found) > 1:
+        raise InstaNERError(
+            f'{where}: "{doc.text[:60]}" has {" and ".join(found)}. Give --several if '
+            "texts can have several labels, or mend it there."
+        )
 
 
 def _check_known(settings: Settings, labels: set[str], where: Any) -> None:
@@ -208,7 +253,9 @@ def _check_known(settings: Settings, labels: set[str], where: Any) -> None:
         )
 
 
-def _dump_gold(doc: Doc) -> dict[str, Any]:
+def _dump_gold(doc: Doc, settings: Settings) -> dict[str, Any]:
+    if settings.task == "textcat":
+        return {"text": doc.text, "cats": doc.cats}
     spans = [
         {"start": ent.start_char, "end": ent.end_char, "label": ent.label_}
         for ent in doc.ents
@@ -217,6 +264,8 @@ def _dump_gold(doc: Doc) -> dict[str, Any]:
 
 
 def _mark(example: MarkedText, settings: Settings) -> str:
+    if settings.task == "textcat":
+        return " ".join(example.text.split())
     text, end = "", 0
     for start, stop, label in example.spans:
         text += f"{example.text[end:start]}[{example.text[start:stop]}]({label})"
@@ -251,6 +300,20 @@ def _make_shots(examples: list[MarkedText]) -> Iterator[dict[str, Any]]:
             }
 
 
+def _make_cats_shots(settings: Settings, nlp: Language) -> Iterator[dict[str, Any]]:
+    """Make examples for the TextCat v3 prompt."""
+    path = settings.examples
+    for doc in read_gold(path, nlp) if path and path.suffix == ".jsonl" else ():
+        yield {"text": doc.text, "answer": _make_answer(doc, settings)}
+
+
+def _make_answer(doc: Doc, settings: Settings) -> str:
+    found = choose_categories(doc.cats, exclusive=settings.is_exclusive)
+    if len(settings.labels) == 1:
+        return "POS" if found else "NEG"
+    return ", ".join(found) or NONE
+
+
 def _write_labels(path: Path, labels: dict[str, str]) -> None:
     rows = [f"{_quote(label)}: {_quote(text)}\n" for label, text in labels.items()]
     path.write_text("".join(rows), "utf8")
@@ -260,6 +323,8 @@ def _write_plan(path: Path, settings: Settings) -> None:
     text = (TEMPLATE / "assets" / "plan.yml").read_text("utf8")
     domain = re.compile(r"^domain: .*$", re.MULTILINE)
     text = domain.sub(lambda _: f"domain: {_quote(settings.domain)}", text, count=1)
+    if settings.task == "textcat":  # the rest is for entities
+        text = text.partition("\n# Names of each label")[0]
     path.write_text(text, "utf8")
 
 
@@ -274,54 +339,67 @@ def _write_configs(
     language = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     if language == "Multi Language":
         language = "multilingual"
-    description = f"The texts: {settings.domain}" if settings.domain else None
     lang = ('lang = "en"', f"lang = {_quote(settings.lang)}")
     llm = [('name = "gpt-4o-mini"', f"name = {_quote(settings.llm or 'gpt-4o-mini')}")]
     server = [*llm, ("base_url = null", f"base_url = {_quote(settings.base_url)}")]
+    is_cats = settings.task == "textcat"
+    prefix = "textcat_" if is_cats else ""
+    several = _SEVERAL if is_cats and not settings.is_exclusive else []
     if not settings.texts:
         with _fill("generator_live.cfg", folder / "generator.cfg") as values:
             values += [lang, *server]
             values += [('language = "English"', f"language = {_quote(language)}")]
+            if is_cats:
+                values += [("n = 12\n", 'n = 12\ntask = "textcat"\n')]
             if not examples:
                 values += [('"assets/generate_examples.txt"', "null")]
-    with _fill("teacher_live.cfg", folder / "teacher.cfg") as values:
-        values += [lang, *server]
-        values += [(re.compile("^description = .*$", re.M), _dump_line(description))]
-        if not shots:
-            block = re.compile(r"\[components\.llm\.task\.examples\]\n(?:.+\n)+\n")
-            values += [(block, ""), ('examples = "assets/examples.yml"\n', "")]
-    labels = _quote(list(settings.labels))
-    with _fill("pipeline.cfg", folder / "pipeline.cfg") as values:
-        values += [lang, *llm, ('["DISH", "INGREDIENT", "EQUIPMENT"]', labels)]
+    with _fill(f"{prefix}teacher_live.cfg", folder / "teacher.cfg") as values:
+        values += [lang, *server, *several]
+        if is_cats:
+            values += _CATS_SHOTS if shots else _CATS_NO_SHOTS
+            if settings.is_several and not settings.texts:
+                values += _CATS_WEIGHTS
+        else:
+            domain = f"The texts: {settings.domain}" if settings.domain else None
+            line = f"description = {_quote(domain)}"
+            values += [(re.compile("^description = .*$", re.M), line)]
+            values += [] if shots else _NO_SHOTS
+    labels = f"labels = {_quote(list(settings.labels))}"
+    with _fill(f"{prefix}pipeline.cfg", folder / "pipeline.cfg") as values:
+        values += [lang, *llm, *several]
+        values += [(re.compile(r"^labels = \[.*\]$", re.M), labels)]
     with _fill("swap.cfg", folder / "swap.cfg") as values:
         values += [lang]
+        values += _CATS_SWAP if is_cats else []
         if settings.is_cnn:
             values += [(f'"{_TRANSFORMER}/', f'"{_CNN}/')]
     with _fill("report.cfg", folder / "report.cfg") as values:
         values += [(re.compile('^annotators = ".*"$', re.M), 'annotators = ""')]
         values += [(re.compile('# The demo.*\npriced_as = ".*"'), _PRICED_AS)]
-    for name in ["student_cnn.cfg", *["student.cfg"] * (not settings.is_cnn)]:
-        with _fill(name, folder / name) as values:
+    students = {"student_cnn.cfg": "textcat_cnn.cfg", "student.cfg": "textcat.cfg"}
+    for name in list(students)[: 1 if settings.is_cnn else 2]:
+        with _fill(students[name] if is_cats else name, folder / name) as values:
             values += [lang]
-
-
-def _dump_line(description: str | None) -> str:
-    return f"description = {_quote(description)}"
+            if several:
+                factory = 'factory = "textcat_multilabel"'
+                values += [('factory = "textcat"', factory), (*several[0], 3)]
 
 
 @contextmanager
-def _fill(name: str, path: Path) -> Iterator[list[tuple[Any, str]]]:
-    """Write a config of the template with other values: give them to the list."""
-    values: list[tuple[Any, str]] = []
+def _fill(name: str, path: Path) -> Iterator[list[tuple[Any, ...]]]:
+    """Write a config of the template with other values: give them to the list, each
+    with how often it stands there, if not once."""
+    values: list[tuple[Any, ...]] = []
     yield values
     text = (TEMPLATE / "configs" / name).read_text("utf8")
-    for old, new in values:
+    for old, new, *times in values:
         pattern = re.compile(re.escape(old)) if isinstance(old, str) else old
         text, count = pattern.subn(lambda _, new=new: new, text)  # type: ignore[misc]
-        if count != 1:
+        wanted = times[0] if times else 1
+        if count != wanted:
             raise InstaNERError(
                 f"{TEMPLATE / 'configs' / name} has {pattern.pattern} {count} times, "
-                "not once: the installation is damaged. Install instaner again."
+                f"not {wanted}: the installation is damaged. Install instaner again."
             )
     path.write_text(text, "utf8")
 
@@ -337,9 +415,11 @@ def _write_project(folder: Path, name: str, settings: Settings) -> None:
     yaml.indent(mapping=2, sequence=4, offset=2)
     project = yaml.load((TEMPLATE / "project.yml").read_text("utf8"))
     labels = ", ".join(settings.labels)
-    about = (settings.domain or f"text with {labels}").rstrip(".")
+    is_cats = settings.task == "textcat"
+    about = (settings.domain or "text" + f" with {labels}" * (not is_cats)).rstrip(".")
+    description = f"{about}: {labels}" if is_cats else f"{labels} in {about}"
     # Weasel puts it into JSON, then between single quotes, as it is.
-    description = re.sub(r'["\\]', "", f"{labels} in {about}").replace("'", "’")
+    description = re.sub(r'["\\]', "", description).replace("'", "’")
     project["title"] = re.sub(r"[$\\]", "", f"{name}: {labels}")
     project["description"] = (
         f"An LLM teacher {'' if settings.texts else 'writes and '}annotates texts, its "
@@ -348,7 +428,8 @@ def _write_project(folder: Path, name: str, settings: Settings) -> None:
     )
     student = _CNN if settings.is_cnn else _TRANSFORMER
     values = dict(
-        name=re.sub(r"\W+", "_", name.lower(), flags=re.ASCII).strip("_") or "my_ner",
+        name=re.sub(r"\W+", "_", name.lower(), flags=re.ASCII).strip("_")
+        or f"my_{settings.task}",
         description=" ".join(description.split()),
         license="",
         lang=settings.lang,
@@ -368,7 +449,11 @@ def _write_project(folder: Path, name: str, settings: Settings) -> None:
     dropped = {"train"} if settings.is_cnn else set()
     if settings.texts:
         dropped |= {"briefs", "generate"}
-    commands = [c for c in project["commands"] if c["name"] not in dropped]
+    commands = [
+        command
+        for command in project["commands"]
+        if command["name"] not in dropped and not command["name"].startswith(_DEMO)
+    ]
     steps = [command["name"] for command in commands]
     for command in commands:
         if settings.is_cnn:
@@ -381,7 +466,7 @@ def _write_project(folder: Path, name: str, settings: Settings) -> None:
                 or (folder / dep).exists()
             ]
     project["commands"] = commands
-    project["workflows"]["all"] = steps
+    project["workflows"] = {"all": steps}
     assets = {**{a["dest"]: a["description"] for a in project["assets"]}, **_ASSETS}
     project["assets"] = [
         {"dest": dest, "description": description}
@@ -395,6 +480,49 @@ def _write_project(folder: Path, name: str, settings: Settings) -> None:
     (folder / "project.yml").write_text(text, "utf8")
 
 
+# What to fill in, and in its place what.
+_NO_SHOTS = [
+    (re.compile(r"\[components\.llm\.task\.examples\]\n(?:.+\n)+\n"), ""),
+    ('examples = "assets/examples.yml"\n', ""),
+]
+_CATS_NO_SHOTS = [("assets/textcat/labels.yml", "assets/labels.yml")]
+_CATS_SHOTS = [
+    (
+        'labels = "assets/textcat/labels.yml"\n',
+        'labels = "assets/labels.yml"\nexamples = "assets/examples.yml"\n',
+    ),
+    (
+        "[components.llm.model]\n",
+        """\
+[components.llm.task.examples]
+@misc = "spacy.FewShotReader.v1"
+path = ${paths.examples}
+
+[components.llm.model]
+""",
+    ),
+    # A reason that is none would be taken for an example of one.
+    (
+        "label.\nreasoning = true",
+        "label. Then each example\n# needs a reason, too.\nreasoning = false",
+    ),
+]
+_SEVERAL = [("exclusive_classes = true", "exclusive_classes = false")]
+_CATS_WEIGHTS = [
+    (
+        'rule = "soft"\n',
+        """\
+rule = "soft"
+# The writer of a text was asked for one label of those that the text may have.
+weights = {"generator": 0.1}
+""",
+    )
+]
+_CATS_SWAP = [
+    ('component = "ner"', 'component = "textcat"'),
+    (',"merge_entities"]', "]"),
+    (re.compile(r"\n\[components\.merge_entities\]\n.+\n"), ""),
+]
 _PRICED_AS = """\
 # Name of another model to reckon the price with, where the LLM's own has none.
 priced_as = \"\""""

@@ -6,8 +6,10 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,10 +18,11 @@ import spacy
 import srsly
 from spacy.language import Language
 
+from instaner.briefs import Plan, read_plan
 from instaner.corpus import read_docs
 from instaner.errors import InstaNERError
 from instaner.new import TEMPLATE, Settings, make_project
-from instaner.pipeline import read_config
+from instaner.pipeline import load_teacher, read_config
 from instaner.tasks.marks import read_texts
 
 from .conftest import KEY, ROOT
@@ -85,6 +88,31 @@ class _Writer:
         return "\n".join(f"{i}. {thing}" for i, thing in enumerate(things, 1))
 
 
+class _CategoryWriter(_Writer):
+    """The same for categories: the answers are by category."""
+
+    def __init__(self, path: Path) -> None:
+        self.given = srsly.read_yaml(path)
+        self.texts = {
+            text: label
+            for label, answers in self.given["answers"].items()
+            for answer in answers
+            for text, _ in read_texts(answer, self.given["labels"], has_marks=False)[0]
+        }
+        self._asked: Counter[str] = Counter()
+
+    def __call__(self, body: Mapping[str, Any]) -> Reply:
+        prompt = "\n".join(message["content"] for message in body["messages"])
+        if wanted := re.search(r"List \d+ different (.*)", prompt):
+            return complete(self._list(wanted[1]))
+        if wanted := re.search(r"belongs to the category (\w+)", prompt):
+            answers = self.given["answers"][wanted[1]]
+            self._asked[wanted[1]] += 1
+            return complete(answers[self._asked[wanted[1]] % len(answers)])
+        (label,) = {label for text, label in self.texts.items() if text in prompt}
+        return complete(f"Reason: That is asked for.\nLabel: {label}")
+
+
 def _weasel(folder: Path, *args: str, url: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "weasel", "run", *args],
@@ -116,15 +144,19 @@ def _make_and_run(lang: str, folder: Path, encoder: Path) -> Run:
     command += ["--encoder", str(encoder)] if lang == "en" else ["--cnn"]
     made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
+    _shorten_training(folder)
+    with serve(writer) as server:
+        done = _weasel(folder, "all", url=server.url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Run(folder, lang, labels, done.stdout)
+
+
+def _shorten_training(folder: Path) -> None:
     for config in (folder / "configs").glob("student*.cfg"):
         text = config.read_text("utf8")
         for name in ("max_steps", "eval_frequency"):
             text = re.sub(rf"{name} = \d+", f"{name} = {_STEPS}", text)
         config.write_text(text, "utf8")
-    with serve(writer) as server:
-        done = _weasel(folder, "all", url=server.url)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return Run(folder, lang, labels, done.stdout)
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +226,173 @@ def test_second_run_runs_nothing(run: Run) -> None:
     done = _weasel(run.folder, "all", url="http://127.0.0.1:1/v1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Running command" not in done.stdout
+
+
+def test_new_project_for_categories_ends_in_a_student(tmp_path: Path) -> None:
+    writer = _CategoryWriter(ROOT / "tests" / "data" / "new_textcat.yml")
+    folder = tmp_path / "my-mail"
+    settings = Settings(
+        writer.given["labels"],
+        task="textcat",
+        domain=writer.given["domain"],
+        is_cnn=True,
+        n=len(writer.texts),
+    )
+    make_project(folder, settings)
+    _shorten_training(folder)
+    project = srsly.read_yaml(folder / "project.yml")
+    steps = project["workflows"]["all"]
+    project["workflows"]["all"] = steps[: steps.index("train-cnn") + 1]
+    srsly.write_yaml(folder / "project.yml", project)
+    with serve(writer) as server:
+        done = _weasel(folder, "all", url=server.url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = list(srsly.read_jsonl(folder / "corpus" / "generated.jsonl"))
+    assert {row["text"]: row["cats"] for row in rows} == writer.texts
+    meta = srsly.read_json(folder / "corpus" / "generated.meta.json")
+    assert meta["labels"] == meta["variety"]["categories"]
+    assert (folder / "training" / "generated.svg").exists()
+    briefs = list(srsly.read_jsonl(folder / "corpus" / "briefs.jsonl"))
+    assert not any("names" in brief or "lookalikes" in brief for brief in briefs)
+    nlp = spacy.load(folder / "training" / "student_cnn" / "model-best")
+    assert set(nlp.get_pipe("textcat").labels) == set(settings.labels)
+    docs = list(read_docs(folder / "corpus" / "train.spacy", nlp.vocab))
+    assert docs
+    assert all(
+        set(doc.user_data["instaner"]["voters"]) == {"generator", "llm/0", "llm/1"}
+        and doc.cats[writer.texts[doc.text]] == 1
+        for doc in docs
+    )
+
+
+_CATEGORIES = Settings({"DELIVERY": "a", "RETURN": "b"}, task="textcat")
+
+
+def _read_task(folder: Path, config: str = "teacher") -> dict[str, Any]:
+    config_ = read_config(str(folder / "configs" / f"{config}.cfg"))
+    return dict(config_["components"]["llm"]["task"])
+
+
+def _list_exclusive(folder: Path) -> dict[str, list[str]]:
+    found = {
+        path.stem: re.findall("^exclusive_classes = (.*)", path.read_text("utf8"), re.M)
+        for path in (folder / "configs").glob("*.cfg")
+    }
+    return {name: sorted(set(values)) for name, values in found.items() if values}
+
+
+def test_project_for_categories_has_what_one_for_entities_has(tmp_path: Path) -> None:
+    make_project(tmp_path / "ner" / "mine", replace(_CATEGORIES, task="ner"))
+    make_project(tmp_path / "textcat" / "mine", _CATEGORIES)
+    files, projects = zip(
+        *(
+            (
+                {str(path.relative_to(folder)) for path in folder.rglob("*")},
+                srsly.read_yaml(folder / "project.yml"),
+            )
+            for folder in (tmp_path / "ner" / "mine", tmp_path / "textcat" / "mine")
+        ),
+        strict=True,
+    )
+    assert files[0] == files[1]
+    for key in ("commands", "workflows", "assets"):
+        assert projects[0][key] == projects[1][key]
+    assert set(projects[0]["workflows"]) == {"all"}
+    assert not any(c["name"].startswith("textcat") for c in projects[0]["commands"])
+
+
+def test_configs_for_categories_are_filled_in(tmp_path: Path) -> None:
+    make_project(tmp_path / "project", _CATEGORIES)
+    folder = tmp_path / "project" / "configs"
+    assert _read_task(tmp_path / "project")["@llm_tasks"] == "instaner.TextCat.v1"
+    assert _read_task(tmp_path / "project", "generator")["task"] == "textcat"
+    labels = _read_task(tmp_path / "project", "pipeline")["labels"]
+    assert labels == list(_CATEGORIES.labels)
+    swapped = read_config(str(folder / "swap.cfg"))
+    assert swapped["nlp"]["pipeline"] == ["sentencizer", "llm"]
+    assert swapped["components"]["llm"]["component"] == "textcat"
+    exclusive = _list_exclusive(tmp_path / "project")
+    assert set(exclusive) == {"pipeline", "student", "student_cnn", "teacher"}
+    assert all(values == ["true"] for values in exclusive.values())
+    plan = read_plan(tmp_path / "project" / "assets" / "plan.yml")
+    assert plan == Plan()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"is_several": True}, {"labels": {"DELIVERY": "a"}}]
+)
+def test_texts_can_have_several_labels_or_none(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    make_project(tmp_path / "project", replace(_CATEGORIES, **changes))
+    exclusive = _list_exclusive(tmp_path / "project")
+    assert all(values == ["false"] for values in exclusive.values())
+    for name in ("student", "student_cnn"):
+        config = read_config(str(tmp_path / "project" / "configs" / f"{name}.cfg"))
+        assert config["components"]["textcat"]["factory"] == "textcat_multilabel"
+
+
+@pytest.mark.parametrize(
+    ("changes", "answers"),
+    [
+        ({}, ["RETURN", "==NONE=="]),
+        ({"is_several": True}, ["RETURN, DELIVERY", "==NONE=="]),
+        ({"labels": {"RETURN": "b"}}, ["POS", "NEG"]),
+    ],
+)
+def test_examples_of_categories_go_into_both_prompts(
+    changes: dict[str, Any],
+    answers: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cats = "RETURN" if len(answers[0].split()) == 1 else ["RETURN", "DELIVERY"]
+    path = tmp_path / "examples.jsonl"
+    rows = [{"text": "Back [1]\nit goes.", "cats": cats}, {"text": "Hi.", "cats": []}]
+    srsly.write_jsonl(path, rows)
+    folder = tmp_path / "project"
+    make_project(folder, replace(_CATEGORIES, examples=path, **changes))
+    lines = (folder / "assets" / "generate_examples.txt").read_text("utf8")
+    assert lines == "Back [1] it goes.\nHi.\n"
+    shots = srsly.read_yaml(folder / "assets" / "examples.yml")
+    assert [shot["answer"] for shot in shots] == answers
+    task = _read_task(folder)
+    assert task["examples"]["path"] == "assets/examples.yml"
+    assert task["reasoning"] is False
+    monkeypatch.chdir(folder)
+    load_teacher("configs/teacher.cfg")
+
+
+def test_gold_keeps_its_categories(tmp_path: Path) -> None:
+    path = tmp_path / "gold.jsonl"
+    srsly.write_jsonl(path, [{"text": "Back it goes.", "cats": "RETURN"}])
+    make_project(tmp_path / "project", replace(_CATEGORIES, gold=path))
+    (row,) = srsly.read_jsonl(tmp_path / "project" / "assets" / "gold.jsonl")
+    assert row == {"text": "Back it goes.", "cats": {"RETURN": 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "cats", "message"),
+    [
+        ({}, "REFUND", 'label "REFUND" is not one of the labels'),
+        ({}, ["RETURN", "DELIVERY"], "has RETURN and DELIVERY. Give --several"),
+        (
+            {},
+            [],
+            r'gold.jsonl: "Back it goes." has no categories. Give each text its cats',
+        ),
+        ({"task": "ner"}, "RETURN", "not entities. Give --task textcat"),
+        ({"task": "ner", "is_several": True}, "RETURN", "--several is for texts"),
+    ],
+)
+def test_bad_categories_are_named_and_nothing_written(
+    changes: dict[str, Any], cats: Any, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "gold.jsonl"
+    srsly.write_jsonl(path, [{"text": "Back it goes.", "cats": cats}])
+    with pytest.raises(InstaNERError, match=message):
+        make_project(tmp_path / "project", replace(_CATEGORIES, gold=path, **changes))
+    assert not (tmp_path / "project").exists()
 
 
 def test_template_of_a_checkout_is_the_project_itself() -> None:

@@ -1,6 +1,7 @@
 import shlex
 import sys
 from pathlib import Path
+from typing import Literal
 
 import typer
 
@@ -9,6 +10,8 @@ from ..new import Settings, make_project
 from ..tasks.labels import check_labels
 from ._util import Arg, Opt, msg, one_line_errors
 
+Task = Literal["ner", "textcat"]
+
 
 @one_line_errors
 def new_cli(
@@ -16,6 +19,10 @@ def new_cli(
     label: list[str] | None = Opt(
         None, help='NAME="definition"; repeatable. Without any, you are asked'
     ),
+    task: Task | None = Opt(
+        None, help="Label entities, or whole texts  [default: ner]"
+    ),
+    several: bool = Opt(False, "--several", help="Texts can have several labels"),
     lang: str | None = Opt(None, help="Language code of the texts  [default: en]"),
     domain: str | None = Opt(None, help="What the texts are, in a sentence"),
     examples: Path | None = Opt(
@@ -30,7 +37,7 @@ def new_cli(
     encoder: str | None = Opt(None, help="Of the student, if not the language's own"),
     cnn: bool = Opt(False, "--cnn", help="Train the small CNN student alone"),
     n: int = Opt(1000, help="Texts to have written"),
-    per_label: int = Opt(0, help="Entities of each label to ask for at least"),
+    per_label: int = Opt(0, help="Entities (or texts) of a label to ask for at least"),
 ) -> None:
     """Make a project of your own, to run with `weasel run all`."""
     labels = _parse_labels(label or [])
@@ -39,13 +46,15 @@ def new_cli(
             raise InstaNERError(
                 'There are no labels. Give each with --label NAME="definition".'
             )
-        labels = _ask_labels()
+        labels, task, several = _ask_labels(task, several)
         domain = domain or typer.prompt("What are the texts, in a sentence?", "")
         lang = lang or typer.prompt("Language code", "en")
         llm = llm or typer.prompt("Model to ask", "gpt-4o-mini")
         base_url = base_url or typer.prompt("Address of its server (OpenAI's)", "")
     settings = Settings(
         labels,
+        task=task or "ner",
+        is_several=several,
         lang=lang or "en",
         domain=domain or "",
         examples=examples,
@@ -82,13 +91,18 @@ def _parse_labels(given: list[str]) -> dict[str, str]:
     return labels
 
 
-def _ask_labels() -> dict[str, str]:
+def _ask_labels(task: Task | None, several: bool) -> tuple[dict[str, str], Task, bool]:
+    if task is None:
+        is_cats = typer.confirm("Label whole texts, not entities in them?")
+        task = "textcat" if is_cats else "ner"
     labels: dict[str, str] = {}
     while True:
         name = typer.prompt("Label (or nothing, to go on)", "", show_default=False)
         name = name.strip()
         if not name:
-            return labels
+            if task == "textcat" and len(labels) > 1 and not several:
+                several = typer.confirm("Can a text have several of them?")
+            return labels, task, several
         if name in labels:
             msg.warn(f'Label "{name}" is there already')
             continue

@@ -952,7 +952,7 @@ def test_saved_ruler_votes_with_its_weight(run: Run) -> None:
 def test_labels_are_asked_for_until_they_are_right(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = ["A|B", "TOOL", "A tool.", "TOOL", "tool", "", "", "en", "m", "\n"]
+    answers = ["", "A|B", "TOOL", "A tool.", "TOOL", "tool", "", "", "en", "m", "\n"]
     monkeypatch.setattr(
         "instaner.cli.new.sys",
         SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)),
@@ -964,6 +964,22 @@ def test_labels_are_asked_for_until_they_are_right(
     for part in ("has characters", "is there already", "one and the same"):
         assert part in done.output
     assert f"cd '{folder}' && weasel run all" in done.output
+
+
+def test_whether_texts_have_several_labels_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = ["y", "A", "one", "B", "two", "", "y", "", "en", "m", "\n"]
+    monkeypatch.setattr(
+        "instaner.cli.new.sys",
+        SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)),
+    )
+    folder = tmp_path / "mail"
+    done = CliRunner().invoke(app, ["new", str(folder)], input="\n".join(answers))
+    assert done.exit_code == 0, done.output
+    teacher = (folder / "configs" / "teacher.cfg").read_text("utf8")
+    assert "exclusive_classes = false" in teacher
+    assert 'weights = {"generator": 0.1}' in teacher
 
 
 def test_figure_that_is_no_svg_is_named_before_anything_is_asked(run: Run) -> None:
