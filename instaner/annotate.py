@@ -311,7 +311,7 @@ class _Run:
                 f"None of the {self.count + summary.held_out} texts in {self.texts} "
                 f"was annotated ({summary.held_out} are kept for testing, to "
                 f"{len(summary.unanswered)} no answer could be read, "
-                f"{len(summary.disputed)} have a disputed span). Give texts, and check "
+                f"{len(summary.disputed)} are disputed). Give texts, and check "
                 "the teacher's answers."
             )
 

@@ -15,7 +15,7 @@ from spacy.vocab import Vocab
 from .errors import InstaNERError
 from .files import check_exists, get_field, read_jsonl, write_whole
 from .near import NearFinder
-from .scores import GoldText
+from .scores import NOTHING, GoldText
 from .targets import Offsets, are_exclusive, choose_categories, make_mark
 
 # Under this key of doc.user_data stands where a doc comes from: id, brief, votes …
@@ -108,12 +108,13 @@ def read_texts(path: Path) -> Iterator[Text]:
                 f'{path}, line {number}: "votes" has to be an object: spans, or cats, '
                 "by the name of their voter."
             )
-        marks = {voter: _get_marks(row, votes[voter], path, number) for voter in votes}
-        if "cats" in row:
-            cats = _get_cats(row["cats"], path, number)
-            marks = {GENERATOR: _make_marks(cats), **marks}
+        own: list[Offsets] = []
         if "spans" in row:
-            marks = {GENERATOR: _get_spans(row, row["spans"], path, number), **marks}
+            own += _get_spans(row, row["spans"], path, number)
+        if "cats" in row:
+            own += _make_marks(_get_cats(row["cats"], path, number))
+        marks = {GENERATOR: own} if "spans" in row or "cats" in row else {}
+        marks.update((v, _get_marks(row, votes[v], path, number)) for v in votes)
         yield Text(
             text_id,
             get_field(row, "text", path, number),
@@ -177,31 +178,38 @@ def read_gold(path: Path, nlp: Language) -> Iterator[Doc]:
         yield doc
 
 
-def read_gold_texts(path: Path) -> list[GoldText]:
+def read_gold_texts(path: Path, attr: str | None = None) -> list[GoldText]:
     """Read annotated texts by characters alone, so that pipelines with any tokenizer
-    can be scored on them. Where there are entities, categories are left out.
+    can be scored on them.
 
     path (Path): JSONL with text and spans, or cats (see read_gold), or a DocBin.
+    attr (Optional[str]): What to read, "ents" or "cats" (see targets.Target). None:
+        entities, or, if there are none, categories.
     RETURNS (List[GoldText]): The texts, in order.
     RAISES (InstaNERError): On a broken line, overlapping spans, or if there is no
         annotated text.
     """
     is_bin = path.suffix == ".spacy"
-    golds = [*(_read_docs_gold(path) if is_bin else _read_rows(path))]
-    if not any(gold.spans for gold in golds):
+    golds: list[GoldText] = []
+    if attr != "cats":
+        golds = [*(_read_docs_gold(path) if is_bin else _read_rows(path))]
+    if attr == "cats" or (attr is None and not any(gold.spans for gold in golds)):
         cats = _read_docs_cats(path) if is_bin else _read_rows_cats(path)
-        golds = _make_golds_cats(cats) or golds
+        golds = golds if attr is None and not any(c for _, c, _ in cats) else []
+        golds = golds or _make_golds_cats(cats)
     if not golds:
         raise InstaNERError(f"{path} has no texts to evaluate on.")
-    if all(gold.unknown == [(0, len(gold.text))] for gold in golds):
+    if all(gold.unknown in ([(0, len(gold.text))], [_UNKNOWN]) for gold in golds):
         raise InstaNERError(
-            f"{path} has no annotated text: nothing says what is an entity there. Give "
+            f"{path} has no annotated text: nothing says what is "
+            f"{'of which category' if attr == 'cats' else 'an entity'} there. Give "
             "texts with entities set, also those without any (doc.set_ents), or with "
             "categories (doc.cats)."
         )
     return golds
 
 
+_UNKNOWN = make_mark("")[:2]  # where nobody knows the category
 _Cats = tuple[str, dict[str, float] | None, bool]  # text, scores, whether it is silver
 
 
@@ -223,14 +231,12 @@ def _read_rows_cats(path: Path) -> list[_Cats]:
 
 
 def _make_golds_cats(rows: list[_Cats]) -> list[GoldText]:
-    if not any(cats for _, cats, _ in rows):
-        return []
     exclusive = are_exclusive(cats for _, cats, _ in rows if cats is not None)
     return [
         GoldText(
             text,
             [*map(make_mark, choose_categories(cats or {}, exclusive=exclusive))],
-            [make_mark("")[:2]] if cats is None else [],
+            [_UNKNOWN] if cats is None else [],
             silver,
         )
         for text, cats, silver in rows
@@ -263,13 +269,14 @@ def _read_rows(path: Path) -> Iterator[GoldText]:
     silver = path.with_suffix(".meta.json").exists()
     for number, row in read_jsonl(path):
         spans = sorted(_get_spans(row, _find_spans(row), path, number))
+        unknown = [] if "spans" in row else [(0, len(row["text"]))]
         for one, other in pairwise(spans):
             if other[0] < one[1]:
                 raise InstaNERError(
                     f"{path}, line {number}: the spans {one[0]}:{one[1]} and "
                     f"{other[0]}:{other[1]} overlap. Keep one of them."
                 )
-        yield GoldText(row["text"], spans, [], silver)
+        yield GoldText(row["text"], spans, unknown, silver)
 
 
 def read_bare(path: Path) -> Iterator[str]:
@@ -414,7 +421,7 @@ def split(
     for number, doc in enumerate(_read_sources(annotated, real, nlp)):
         if number not in kept:
             continue
-        if has_cats and not doc.cats and not doc.has_annotation("ENT_IOB"):
+        if has_cats and not doc.cats:
             disputed += 1  # one category or none is all that could be trained on
             continue
         source = doc.user_data[PROVENANCE]["source"]
@@ -426,10 +433,11 @@ def split(
             bins[name].add(doc)
         texts[name][source] += times
         if times and name != "test":
-            found[source].update(ent.label_ for ent in doc.ents)
-            exclusive = are_exclusive([doc.cats])
-            found[source].update(choose_categories(doc.cats, exclusive=exclusive))
-            if not has_cats:
+            if has_cats:
+                exclusive = are_exclusive([doc.cats])
+                found[source].update(choose_categories(doc.cats, exclusive=exclusive))
+            else:
+                found[source].update(ent.label_ for ent in doc.ents)
                 disputed += sum(token.ent_iob == 0 for token in doc)
     labels = sum(found.values(), Counter())
     if not labels:
@@ -487,11 +495,13 @@ def _sift(
     kept: set[int] = set()
     sizes: dict[str, Counter[str]] = {REAL: Counter(), GENERATED: Counter()}
     duplicates = 0
-    has_cats = False
+    kinds: dict[str, set[str]] = defaultdict(set)  # of each source
+    for doc in test_docs:
+        kinds["gold"].update(_get_attrs(doc))
     leaks: list[tuple[str, str]] = []
     first = ""
     for number, doc in enumerate(docs):
-        has_cats = has_cats or bool(doc.cats)
+        kinds[doc.user_data[PROVENANCE]["source"]].update(_get_attrs(doc))
         if (leak := test_texts.find(doc.text)) is not None:
             test_doc = test_docs[int(leak)]
             leaks.append((_get_id(doc), _get_id(test_doc)))
@@ -509,7 +519,21 @@ def _sift(
             "trained on: remove such texts and annotate again, or leave them out with "
             "--drop-leaks."
         )
-    return kept, sizes, duplicates, leaks, has_cats
+    # Docs without annotation are entities' that are all disputed.
+    attr = "cats" if kinds[GENERATED] == {"cats"} else "ents"
+    for name, attrs in kinds.items():
+        if attrs and attr not in attrs:
+            what = {"cats": "categories", "ents": "entities"}
+            raise InstaNERError(
+                f"The annotated texts have {what[attr]}, but the {name} ones only "
+                f"{what[attrs.pop()]}. Give {name} texts of the same kind."
+            )
+    return kept, sizes, duplicates, leaks, attr == "cats"
+
+
+def _get_attrs(doc: Doc) -> list[str]:
+    ents = ["ents"] if doc.has_annotation("ENT_IOB") else []
+    return [*ents, "cats"] if doc.cats else ents
 
 
 def _draw(sizes: Counter[str], shares: dict[str, float], seed: int) -> dict[str, str]:
@@ -565,7 +589,8 @@ def _get_cats(cats: Any, path: Path, number: int) -> dict[str, float]:
 
 
 def _make_marks(cats: dict[str, float]) -> list[Offsets]:
-    return [*map(make_mark, choose_categories(cats, exclusive=False))]
+    labels = choose_categories(cats, exclusive=are_exclusive([cats]))
+    return [*map(make_mark, labels or [NOTHING])]
 
 
 def _get_marks(
@@ -573,7 +598,7 @@ def _get_marks(
 ) -> list[Offsets]:
     """Read spans, or cats."""
     first = marks[0] if isinstance(marks, list) and marks else marks
-    if isinstance(first, str) or (isinstance(marks, dict) and marks):
+    if isinstance(first, str) or isinstance(marks, dict):
         return _make_marks(_get_cats(marks, path, number))
     return _get_spans(row, marks, path, number)
 

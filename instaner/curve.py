@@ -31,8 +31,8 @@ from .scores import (
     match_texts,
     name_scores,
 )
+from .targets import Offsets, is_category
 from .train import train as train_student
-from .vote import Offsets
 
 FORMULA = "1 - {score} = a * n^-b"
 
@@ -132,7 +132,8 @@ def make_curve(
         if on_point is not None:
             on_point({name: kept[str(share)][name] for name in ("share", "texts")})
     done = [kept[str(share)] for share in sorted(shares)]
-    golds = read_gold_texts(gold)
+    found = (span for point in done for spans in point["spans"] for span in spans)
+    golds = read_gold_texts(gold, "cats" if any(map(is_category, found)) else None)
     counts = np.stack(
         [_count(golds, point["spans"]) for point in done], axis=1
     )  # (gold texts, students, 4)
@@ -227,7 +228,7 @@ def _count(golds: Sequence[GoldText], spans: Sequence[list[Offsets]]) -> np.ndar
     """RETURNS (np.ndarray): Counts of all labels together; (gold texts, 4)."""
     labels = {label for gold in golds for *_, label in gold.spans}
     labels.update(label for found in spans for *_, label in found)
-    one = have_one_category(golds)
+    one = have_one_category(golds, spans)
     found = [[(*span,) for span in found] for found in spans]  # JSON has no tuples
     matches = match_texts(golds, found)
     return count(matches, sorted(labels), one_category=one)[:, 0]

@@ -10,6 +10,7 @@ import numpy as np
 from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.vocab import Vocab
+from spacy_llm.pipeline.llm import LLMWrapper
 from spacy_llm.ty import supports_sharding
 
 from .corpus import read_docs, read_gold_texts
@@ -19,7 +20,7 @@ from .llm.chat import Chat
 from .llm.cost import BYTES_PER_TOKEN
 from .llm.replay import Replay
 from .llm.store import Reason, Response
-from .pipeline import get_llms, hide_login, one_line
+from .pipeline import get_llms, get_target, hide_login, one_line
 from .scores import (
     GoldText,
     calibrate,
@@ -57,7 +58,7 @@ def evaluate(nlp: Language, gold: Path) -> dict[str, Any]:
         English), and the seconds of an answer, latency_p50 and latency_p95.
     RAISES (InstaNERError): On empty gold, and when a teacher cannot answer.
     """
-    golds = read_gold_texts(gold)
+    golds = read_gold_texts(gold, _find_attr(nlp))
     texts = [gold.text for gold in golds]
     llms = get_llms(nlp)
     before = _get_usage(nlp)
@@ -108,8 +109,11 @@ def evaluate_docs(path: Path, gold: Path) -> dict[str, Any]:
         scores.calibrate), and spans at character -1.
     RAISES (InstaNERError): On empty gold, or if the texts are others.
     """
-    golds = read_gold_texts(gold)
     docs = list(read_docs(path, Vocab()))
+    has_ents = any(doc.has_annotation("ENT_IOB") for doc in docs)
+    has_cats = any(doc.cats for doc in docs)
+    attr = None if has_ents == has_cats else "cats" if has_cats else "ents"
+    golds = read_gold_texts(gold, attr)
     for number, (doc, text) in enumerate(zip(docs, golds, strict=False), 1):
         if doc.text != text.text:
             raise InstaNERError(
@@ -129,7 +133,8 @@ def _score(docs: Sequence[Doc], golds: Sequence[GoldText]) -> dict[str, Any]:
     spans = _get_categories(docs) if is_cats else [ENTS.get_marks(doc) for doc in docs]
     matches = match_texts(golds, spans)
     labels = _get_labels(golds, spans)
-    counts = count(matches, labels, one_category=have_one_category(golds)).sum(axis=0)
+    one = have_one_category(golds, spans)
+    counts = count(matches, labels, one_category=one).sum(axis=0)
     overall, *by_label = map(score, counts)
     per_type = dict(zip(labels, by_label, strict=True))
     if is_cats:
@@ -155,6 +160,21 @@ def _score(docs: Sequence[Doc], golds: Sequence[GoldText]) -> dict[str, Any]:
         "words": sum(len(doc) for doc in docs),
         "spans": spans,
     }
+
+
+def _find_attr(nlp: Language) -> str | None:
+    """RETURNS (Optional[str]): What a system sets, "ents" or "cats". None: both, or it
+    does not say.
+    """
+    attrs = set()
+    for name, pipe in nlp.pipeline:
+        if isinstance(pipe, LLMWrapper):
+            target = get_target(pipe.task, nlp)
+            attrs.update([target.attr] if target is not None else [])
+        else:
+            assigns = nlp.get_pipe_meta(name).assigns
+            attrs.update(attr for attr in ("ents", "cats") if f"doc.{attr}" in assigns)
+    return attrs.pop() if len(attrs) == 1 else None
 
 
 def _get_categories(docs: Sequence[Doc]) -> list[list[Offsets]]:
@@ -220,13 +240,14 @@ def compare(
         reference differ, with spans of gold and systems).
     RAISES (InstaNERError): If there is no such reference.
     """
-    golds = read_gold_texts(gold)
+    is_cats = any("cats_f_per_type" in result for result in results.values())
+    golds = read_gold_texts(gold, "cats" if is_cats else "ents")
     rules = rules or Rules()
     spans = {name: result["spans"] for name, result in results.items()}
     labels = _get_labels(golds, *spans.values())
     silver = silver or any(text.silver for text in golds)
     matches = {name: match_texts(golds, found) for name, found in spans.items()}
-    one = have_one_category(golds)
+    one = have_one_category(golds, *spans.values())
     counts = np.stack(
         [count(matches[name], labels, one_category=one) for name in results], axis=1
     )

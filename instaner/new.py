@@ -238,10 +238,10 @@ def _check_doc(settings: Settings, doc: Doc, where: Any) -> None:
         )
     _check_known(settings, set(doc.cats), where)
     found = choose_categories(doc.cats, exclusive=False)
-    if settings.is_exclusive and len(found) > 1:
+    if settings.is_exclusive and len(found) != 1:
         raise InstaNERError(
-            f'{where}: "{doc.text[:60]}" has {" and ".join(found)}. Give --several if '
-            "texts can have several labels, or mend it there."
+            f'{where}: "{doc.text[:60]}" has {" and ".join(found) or "no label"}. Give '
+            "--several if texts can have several labels, or none, or mend it there."
         )
 
 

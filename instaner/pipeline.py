@@ -168,7 +168,7 @@ def load_teacher(
     source: str, *, overrides: dict[str, Any] | None = None, llm: str | None = None
 ) -> Language:
     """Load a pipeline with one or more llm components. Their answers are read by us
-    where they are of the NER v3 prompt; see tasks.ner.adopt.
+    where they are of the NER v3 or the TextCat prompt; see tasks.adopting.
 
     source (str): As for load_pipeline.
     overrides (Optional[Dict[str, Any]]): Config values by dotted name.

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .targets import Offsets, is_category
+from .targets import Offsets, are_exclusive, is_category
 
 NOTHING = ""  # the label of what is no entity
 
@@ -137,11 +137,16 @@ def have_categories(golds: Iterable[GoldText]) -> bool:
     return any(is_category(span) for gold in golds for span in gold.spans)
 
 
-def have_one_category(golds: Iterable[GoldText]) -> bool:
-    """RETURNS (bool): Whether each text of which anything is known has one category."""
-    golds = list(golds)
-    return have_categories(golds) and all(
-        gold.unknown or len(gold.spans) == 1 for gold in golds
+def have_one_category(
+    golds: Sequence[GoldText], *predicted: Sequence[Iterable[Offsets]]
+) -> bool:
+    """RETURNS (bool): Whether each text of which anything is known has one category,
+    and no system found several in one.
+    """
+    return (
+        have_categories(golds)
+        and all(gold.unknown or len(gold.spans) == 1 for gold in golds)
+        and all(len(list(spans)) < 2 for texts in predicted for spans in texts)
     )
 
 
@@ -254,7 +259,9 @@ def score_categories(
         "cats_acc": float(np.mean(right)) if right else None,
         "cats_macro_f": None if np.isnan(prf).all() else float(np.nanmean(prf[:, 2])),
         "cats_balanced_acc": (
-            float(recalls.mean()) if have_one_category(golds) and len(recalls) else None
+            float(recalls.mean())
+            if have_one_category(golds, spans) and len(recalls)
+            else None
         ),
     }
 
@@ -273,7 +280,7 @@ def calibrate(
         (the mean), share (of those that hold) and count. None: there are only hard
         labels, 0 and 1.
     """
-    one = have_one_category(golds)
+    one = have_one_category(golds) and are_exclusive(cats)
     pairs = []
     for gold, scores in zip(golds, cats, strict=True):
         if gold.unknown or not scores:

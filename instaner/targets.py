@@ -72,17 +72,20 @@ def choose_categories(cats: Mapping[str, float], *, exclusive: bool) -> list[str
     """Tell which categories scores stand for.
 
     cats (Mapping[str, float]): Scores by label, between 0 and 1.
-    exclusive (bool): Whether a text has one: that of the highest score, unless it is 0.
+    exclusive (bool): Whether a text has one: that of the highest score, unless it is 0
+        or two have it.
     RETURNS (List[str]): The categories; else those with a score of at least 0.5.
     """
     if not exclusive:
         return [label for label, score in cats.items() if score >= _LEAST]
-    best = max(cats, key=lambda label: cats[label], default=None)
-    return [best] if best is not None and cats[best] > 0 else []
+    highest = max(cats.values(), default=0.0)
+    best = [label for label, score in cats.items() if score == highest > 0]
+    return best if len(best) == 1 else []
 
 
 def are_exclusive(texts: Iterable[Mapping[str, float]]) -> bool:
-    """RETURNS (bool): Whether the scores of each text that has any sum to 1, as they do
-    where categories exclude each other.
+    """RETURNS (bool): Whether the scores of each text that has any above 0 sum to 1, as
+    they do where categories exclude each other.
     """
-    return all(abs(sum(cats.values()) - 1) < _NEAR for cats in texts if cats)
+    sums = (sum(cats.values()) for cats in texts)
+    return all(abs(total - 1) < _NEAR for total in sums if total)

@@ -165,7 +165,7 @@ def read_policy(section: Mapping[str, Any], target: Target = ENTS) -> Policy:
     policy = Policy(**values)
     if policy.trusts(policy.drop):
         raise InstaNERError(
-            f"[vote] drop = {policy.drop:g}: a span with that share of the votes is "
+            f"[vote] drop = {policy.drop:g}: what has that share of the votes is "
             "trusted. Give a lower one."
         )
     if weights and policy.rule is Rule.ESTIMATED:

@@ -10,7 +10,7 @@ from spacy.util import minibatch
 from spacy_llm.pipeline.llm import LLMWrapper
 
 from .asking import Answer, Model
-from .corpus import GENERATOR, Text
+from .corpus import Text
 from .errors import InstaNERError
 from .llm.store import Failure, hash_prompt
 from .pipeline import get_llms, get_target
@@ -147,15 +147,16 @@ class Teacher:
                     "component, or none. Give them another."
                 )
             is_cats = self.target.attr == "cats"
-            if any(is_category(mark) != is_cats for mark in marks):
+            own = [mark for mark in marks if is_category(mark) == is_cats]
+            if not own and (marks or is_cats):
                 continue  # an opinion about something else
-            if is_cats and voter == GENERATOR and not marks:
-                continue  # about entities, of which there are none
+            ballot: dict[Offsets, str] | None
             if is_cats:
-                ballot, readings = _place_marks(self.target, marks)
+                ballot, readings = _place_marks(self.target, own)
             else:
-                ballot, readings = _ground_marks(opinion.doc, marks)
-            opinion.ballots[voter] = ballot
+                ballot, readings = _ground_marks(opinion.doc, own)
+            if ballot is not None:
+                opinion.ballots[voter] = ballot
             opinion.readings[voter] = readings
         return opinion
 
@@ -183,20 +184,23 @@ class Teacher:
 
 def _place_marks(
     target: Target, marks: Iterable[Offsets]
-) -> tuple[dict[Offsets, str], list[Reading]]:
+) -> tuple[dict[Offsets, str] | None, list[Reading]]:
     """The same for categories, of which there is no more than one if they exclude each
-    other."""
+    other. A ballot with none of them where there has to be one is no opinion."""
     ballot: dict[Offsets, str] = {}
     readings = []
-    for label in dict.fromkeys(label for *_, label in marks):
-        found = target.make_marks([label])
+    known = {label.casefold(): label for label in target.labels}
+    said = dict.fromkeys(label for *_, label in marks if label)
+    for label in said:
+        found = target.make_marks([known.get(label.casefold(), label)])
         status = Status.EXACT if found else Status.UNKNOWN_LABEL
         if found and ballot and target.exclusive:
             status = Status.OVERLAP
         else:
             ballot.update(dict.fromkeys(found, status.value))
         readings.append(Reading(status, label, label))
-    return ballot, readings
+    is_none = not ballot and (target.exclusive or bool(said))
+    return None if is_none else ballot, readings
 
 
 def _ground_marks(

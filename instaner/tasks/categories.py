@@ -89,6 +89,11 @@ _HEDGE = re.compile(
     re.IGNORECASE,
 )
 _CONCEDED = re.compile(r"\b(?:although|though|while|whereas|despite)$", re.IGNORECASE)
+_RETRACTION = re.compile(
+    r"\b(?:no,? wait|wait,? no|actually,? no|scratch that|on second thoughts?|"
+    r"i meant)\b[\s,.:;!—–-]*",
+    re.IGNORECASE,
+)
 _QUESTION = re.compile(r"[^.!?\n]{0,200}\?")
 _REFUSAL = re.compile(
     r"\b(?:cannot|can['’]?t|could not|not possible|impossible|unable|difficult|unclear|"
@@ -215,6 +220,8 @@ class _Reader(Judge):
                 self.labels.update(positive=label, negative=_OTHER)
             self.labels.update({f"not {own}": _OTHER, f"non {own}": _OTHER, **names})
         parts = [r"[\s_-]*".join(map(re.escape, name.split())) for name in names]
+        # What is stripped from a label may be all that tells it from another: C, C#.
+        parts += [re.escape(x) for x in task.labels if x != x.strip(MARKS)]
         longest = "|".join(sorted(filter(None, parts), key=len, reverse=True))
         self._name = re.compile(
             rf"(?<![^\W_])(?<!\w-)(?:{longest or '(?!)'})(?![^\W_])(?!-\w)",
@@ -227,6 +234,9 @@ class _Reader(Judge):
         if len(self.text) > 2 * _LONGEST:
             said = said.replace(self.text, " ")
         said = re.sub(r"\n(?: ?\n)+", "\n\n", re.sub(r"[^\S\n]+", " ", said))
+        for match in [*_RETRACTION.finditer(said)][-1:]:
+            if self._name.search(said, match.end()):
+                said = said[match.end() :]
         # A model may go on with texts of its own.
         for match in islice(_NEXT_TEXT.finditer(said), _MOST_TEXTS):
             before = said[: match.start()]

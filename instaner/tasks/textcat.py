@@ -171,7 +171,8 @@ def make_textcat_task(
     )
     is_binary = len(set(names)) == 1
     for example in raw_examples:
-        _check_example(example, [_POS, _NEG] if is_binary else names, reasoning)
+        wanted = [_POS, _NEG] if is_binary else names
+        _check_example(example, wanted, reasoning, exclusive=exclusive_classes)
     needs_own = reasoning or format == "json"
     task = make_textcat_task_v3(
         parse_responses=None,
@@ -193,7 +194,9 @@ def make_textcat_task(
     return task
 
 
-def _check_example(example: Any, names: list[str], reasoning: bool) -> None:
+def _check_example(
+    example: Any, names: list[str], reasoning: bool, *, exclusive: bool
+) -> None:
     is_whole = isinstance(example, Mapping) and all(
         isinstance(example.get(field), str)
         for field in ("text", "answer", *(["reason"] if reasoning else []))
@@ -204,5 +207,5 @@ def _check_example(example: Any, names: list[str], reasoning: bool) -> None:
             f'An example needs {wanted}: "{str(example)[:100]}". Mend it.'
         )
     given = [label.strip() for label in example["answer"].split(",") if label.strip()]
-    used = [label for label in given if label != NONE]
+    used = [label for label in given if label != NONE or exclusive]
     check_known(used, names, f'the example "{example["text"][:60]}"')
