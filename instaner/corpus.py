@@ -598,7 +598,7 @@ def _get_marks(
 ) -> list[Offsets]:
     """Read spans, or cats."""
     first = marks[0] if isinstance(marks, list) and marks else marks
-    if isinstance(first, str) or isinstance(marks, dict):
+    if isinstance(first, str) or (isinstance(marks, dict) and marks):
         return _make_marks(_get_cats(marks, path, number))
     return _get_spans(row, marks, path, number)
 

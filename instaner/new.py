@@ -446,6 +446,7 @@ def _write_project(folder: Path, name: str, settings: Settings) -> None:
         encoder=settings.encoder,
     )
     project["vars"].update(values)
+    project["vars"].pop("textcat_layers", None)
     dropped = {"train"} if settings.is_cnn else set()
     if settings.texts:
         dropped |= {"briefs", "generate"}

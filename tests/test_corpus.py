@@ -10,6 +10,7 @@ from spacy.vocab import Vocab
 
 from instaner import corpus
 from instaner.corpus import (
+    GENERATOR,
     PROVENANCE,
     SplitCounts,
     Text,
@@ -584,3 +585,44 @@ def test_entities_of_gold_come_before_its_categories(write_rows: WriteRows) -> N
     path = write_rows({**_GOLD, "cats": "A"})
     (gold,) = read_gold_texts(path)
     assert gold.spans == [(16, 33, "EQUIPMENT")]
+
+
+def test_writer_can_give_both_entities_and_categories(write_rows: WriteRows) -> None:
+    (text,) = read_texts(write_rows({**_GOLD, "cats": {"A": 0.4, "B": 0.6}}))
+    assert text.votes == {GENERATOR: [(16, 33, "EQUIPMENT"), (-1, 0, "B")]}
+
+
+def test_gold_is_read_for_what_is_wanted(write_rows: WriteRows) -> None:
+    path = write_rows({**_GOLD, "cats": "A"}, {"text": "Two.", "cats": "B"})
+    ents, cats = (read_gold_texts(path, attr) for attr in ("ents", "cats"))
+    assert [gold.spans for gold in ents] == [[(16, 33, "EQUIPMENT")], []]
+    assert [gold.unknown for gold in ents] == [[], [(0, 4)]]
+    assert [gold.spans for gold in cats] == [[(-1, 0, "A")], [(-1, 0, "B")]]
+
+
+def test_gold_without_what_is_wanted_is_an_error(gold: Path) -> None:
+    with pytest.raises(InstaNERError, match="nothing says what is of which category"):
+        read_gold_texts(gold, "cats")
+
+
+@pytest.mark.parametrize("is_gold", [True, False])
+def test_split_refuses_another_kind_of_annotation(
+    write_rows: WriteRows, gold: Path, nlp: Language, is_gold: bool
+) -> None:
+    docs = [_make_doc(nlp, number) for number in range(12)]
+    sorted_ = write_rows({"text": "Where is it?", "cats": "A"}, name="sorted.jsonl")
+    real = [] if is_gold else [sorted_]
+    with pytest.raises(InstaNERError, match="have entities, but the (gold|real) ones"):
+        _split(docs, sorted_ if is_gold else gold, nlp, real=real)
+
+
+def test_split_counts_what_is_annotated(
+    write_rows: WriteRows, gold: Path, nlp: Language
+) -> None:
+    docs = [_make_doc(nlp, number) for number in range(12)]
+    real = [
+        {"text": f"{word} is here", "spans": [], "cats": "A"} for word in ("Tea", "Oil")
+    ]
+    path = write_rows(*real, name="real.jsonl")
+    counts = _split(docs, gold, nlp, real=[path])
+    assert counts.labels == {"EQUIPMENT": 12}

@@ -486,3 +486,23 @@ def test_several_categories_are_chosen_by_their_scores(write_rows: WriteRows) ->
     result = evaluate(_make_sorter(Bill={"BILL": 0.9, "SHIP": 0.5, "SIZE": 0.4}), gold)
     assert result["cats_acc"] == 1
     assert result["cats_balanced_acc"] is None
+
+
+def test_gold_of_both_kinds_is_read_for_the_system(write_rows: WriteRows) -> None:
+    gold = write_rows({"text": _TEXT, "spans": _SPANS, "cats": "BILL"})
+    certain = {"BILL": 0.9, "SHIP": 0.1}
+    nlp = spacy.blank("en")
+    nlp.add_pipe("test_sorter", config={"scores": {"My": certain}})
+    nlp.get_pipe_meta("test_sorter").assigns = ["doc.cats"]
+    assert evaluate(nlp, gold)["cats_acc"] == 1
+    rules = _make_rules(wok="EQUIPMENT", ramen="DISH")
+    assert evaluate(rules, gold)["ents_f"] == 1
+
+
+def test_naming_several_is_no_accuracy(write_rows: WriteRows) -> None:
+    gold = write_rows({"text": "Bill it", "cats": "BILL"})
+    result = evaluate(_make_sorter(Bill={"BILL": 0.9, "SHIP": 0.8}), gold)
+    assert result["cats_acc"] == 0
+    assert result["cats_balanced_acc"] is None
+    assert result["cats_micro_f"] == pytest.approx(2 / 3)
+    assert not compare({"a": result, "b": result}, gold)["gold"]["one_category"]

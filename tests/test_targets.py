@@ -47,6 +47,7 @@ def test_unknown_category_makes_no_mark() -> None:
         ({"A": 0.0, "B": 0.0}, [], []),
         ({"A": 0.4, "B": 0.3, "C": 0.3}, ["A"], []),
         ({"A": 0.5, "B": 0.9}, ["B"], ["A", "B"]),
+        ({"A": 0.5, "B": 0.5}, [], ["A", "B"]),
     ],
 )
 def test_scores_stand_for_categories(
@@ -59,4 +60,5 @@ def test_scores_stand_for_categories(
 def test_categories_exclude_each_other_if_scores_sum_to_one() -> None:
     assert are_exclusive([{"A": 1.0}, {}, {"A": 0.33, "B": 0.67}])
     assert not are_exclusive([{"A": 1.0}, {"A": 1.0, "B": 1.0}])
-    assert not are_exclusive([{"A": 0.0}])
+    assert not are_exclusive([{"A": 0.3}])
+    assert are_exclusive([{"A": 0.0, "B": 0.0}, {"A": 1.0}])  # one has no answer

@@ -443,3 +443,30 @@ def test_long_answers_are_read_fast(piece: str) -> None:
     start = time.perf_counter()
     read_labels(_ONE, piece * (60_000 // len(piece)) + "x")
     assert time.perf_counter() - start < 10
+
+
+@pytest.mark.parametrize(
+    ("answer", "label"),
+    [
+        ("**C#**", "C#"),
+        ("Label: C# because of the semicolons", "C#"),
+        ("The language is C#.", "C#"),
+        ("The language is C.", "C"),
+        ("Label: C", "C"),
+    ],
+)
+def test_labels_that_differ_at_their_edges(answer: str, label: str) -> None:
+    task = make_textcat_task(["C", "C#"], exclusive_classes=True)
+    assert _read(task, answer) == [label]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Label: negative\nActually, no: Label: positive",
+        "I think negative, no wait, positive.",
+        "It is neutral. On second thought, it is positive.",
+    ],
+)
+def test_what_is_taken_back_does_not_hold(answer: str) -> None:
+    assert _read(_ONE, answer) == ["positive"]

@@ -210,3 +210,9 @@ def test_labels_score_as_those_of_spacy_llm() -> None:
     (read,) = _ONE.parse_responses([[doc.copy()]], [["positive"]])
     doc.cats = {"negative": 0.0, "neutral": 0.0, "positive": 1.0}
     assert _ONE.scorer([Example(read, doc)])["cats_macro_f"] == pytest.approx(1 / 3)
+
+
+def test_example_without_a_label_where_there_has_to_be_one() -> None:
+    example = {"text": "Hm.", "answer": "==NONE=="}
+    with pytest.raises(InstaNERError, match="==NONE=="):
+        make_textcat_task(["A", "B"], examples=[example], exclusive_classes=True)
