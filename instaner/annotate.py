@@ -52,6 +52,7 @@ class Summary:
 
     voters (List[str]): All that could vote.
     target (Target): What they annotate.
+    left_out (List[str]): Components that annotate something else, and were not asked.
     vote (Dict[str, Any]): The policy for votes.
     texts (int): Texts annotated.
     held_out (int): Texts left out because they are kept for testing.
@@ -76,6 +77,7 @@ class Summary:
 
     voters: list[str] = field(default_factory=list)
     target: Target = ENTS
+    left_out: list[str] = field(default_factory=list)
     vote: dict[str, Any] = field(default_factory=dict)
     texts: int = 0
     held_out: int = 0
@@ -237,6 +239,7 @@ class _Run:
         self.summary = Summary(
             list(teacher.voters),
             target=self.target,
+            left_out=teacher.left_out,
             vote=asdict(policy),
             agreement=Agreement(self.target),
         )

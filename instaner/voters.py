@@ -54,6 +54,7 @@ class Teacher:
     store (Path): Store for the answers of models that have none.
     models (List[Model]): The llm components' models, in order.
     target (Target): What they annotate.
+    left_out (List[str]): Names of the llm components that annotate something else.
     RAISES (InstaNERError): If no llm component sets entities or categories, or only
         some say that categories exclude each other.
     """
@@ -73,6 +74,7 @@ class Teacher:
                 "can annotate."
             )
         attr = max(attrs)  # entities before categories
+        self.left_out = [m.name for m, target in found if target.attr != attr]
         found = [(model, target) for model, target in found if target.attr == attr]
         self.models = [model for model, _ in found]
         if len({target.exclusive for _, target in found}) > 1:

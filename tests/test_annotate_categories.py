@@ -187,3 +187,14 @@ def test_people_can_say_that_there_is_no_category(
     rows = write_rows({"text": _TEXT, "votes": {"human": {"SHIP": 0}}})
     _, (doc,) = _annotate(nlp, rows)
     assert doc.cats == dict.fromkeys(CATEGORIES, 0)
+
+
+def test_component_for_something_else_is_not_asked(
+    make_teacher: MakeTeacher, make_classifier: MakeTeacher, write_rows: WriteRows
+) -> None:
+    nlp = make_teacher({_TEXT: "None"})
+    sorter = make_classifier({}).get_pipe_config("llm")
+    config = {key: sorter[key] for key in ("task", "model")}
+    nlp.add_pipe("llm", name="sorter", config=config)
+    summary, _ = _annotate(nlp, write_rows({"text": _TEXT}))
+    assert (summary.voters, summary.left_out) == (["llm/0"], ["sorter"])

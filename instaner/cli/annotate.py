@@ -80,6 +80,11 @@ def _print_summary(summary: Summary, output: Path, meta: Path) -> None:
     if summary.held_out:
         msg.text(f"{summary.held_out} texts were left out: they are kept for testing")
     is_cats = summary.target.attr == "cats"
+    if summary.left_out:
+        msg.warn(
+            "Not asked, as it annotates categories, not entities: "
+            f"{', '.join(summary.left_out)}. Give it a config of its own."
+        )
     what, marks, places = "entity", "spans", "places"
     if is_cats:
         what, marks, places = "category", "categories", "categories"
