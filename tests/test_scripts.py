@@ -1,5 +1,7 @@
+import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -143,3 +145,52 @@ def test_benchmark_of_generated_texts_names_missing_data(tmp_path: Path) -> None
     assert done.returncode == 1
     assert "synthetic_simple.jsonl" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_case_study_reads_labels_and_trains_on_them(
+    tmp_path: Path, tiny_encoder: Path
+) -> None:
+    labels = ["positive", "neutral", "negative"]
+    columns = ["label_llm", "label_llm_cot", "label_llm_cot_multiple"]
+    samples = ["sc_iter1", "sc_iter2", "sc_iter3"]
+
+    def write(name: str, n: int, wrong: int) -> None:
+        with (tmp_path / f"{name}.csv").open("w", encoding="utf8", newline="") as file_:
+            fields = ["text", "label_experts", *columns, *samples]
+            writer = csv.DictWriter(file_, fields)
+            writer.writeheader()
+            for k in range(n):
+                row = dict.fromkeys(fields, labels[k % 3])
+                row["text"] = f"Profit number {k} was {labels[k % 3]}, they say."
+                row["label_llm"] = "Neutral " if k < wrong else labels[k % 3]
+                row["sc_iter3"] = "cannot be labelled"
+                writer.writerow(row)
+
+    write("train_mixtral", 60, 0)
+    names = ["mixtral", "gpt-3.5-turbo-0613", "gpt-3.5-turbo-0125"]
+    for name in [*names, "gpt-4-0125-preview"]:
+        write(f"test_{name}", 12, 3)  # one of three is neutral
+    config = (ROOT / "configs" / "textcat.cfg").read_text("utf8")
+    config = re.sub(r"max_steps = \d+", "max_steps = 4", config)
+    config = re.sub(r"eval_frequency = \d+", "eval_frequency = 2", config)
+    (tmp_path / "textcat.cfg").write_text(config, "utf8")
+    output = tmp_path / "rows.json"
+    command = [sys.executable, "scripts/case_study.py", str(tmp_path), "--layers", "2"]
+    command += ["--config", str(tmp_path / "textcat.cfg"), "--seeds", "0,1"]
+    command += ["--encoder", str(tiny_encoder), "--prompts", "majority,soft"]
+    command += ["--output", str(tmp_path / "students"), "--json", str(output)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(output.read_text("utf8"))
+    assert [(row["system"], row["prompt"]) for row in rows[:3]] == [
+        ("Mixtral-8x7B", prompt) for prompt in ("plain", "reasoning", "majority")
+    ]
+    assert rows[0]["accuracy"] == pytest.approx(10 / 12)
+    assert rows[1]["accuracy"] == rows[1]["macro_f1"] == 1
+    students = rows[12:]
+    assert [row["prompt"] for row in students] == ["majority", "soft"]
+    for row in students:
+        assert len(row["runs"]) == 2
+        assert row["accuracy"] == pytest.approx(sum(row["runs"]) / 2)
+        assert row["sentences_per_second"] > 0
+    assert students[1]["less_majority"]["low"] <= students[1]["less_majority"]["high"]
