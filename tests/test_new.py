@@ -334,7 +334,7 @@ def test_texts_can_have_several_labels_or_none(
 @pytest.mark.parametrize(
     ("changes", "answers"),
     [
-        ({}, ["RETURN", "==NONE=="]),
+        ({}, ["RETURN", "DELIVERY"]),
         ({"is_several": True}, ["RETURN, DELIVERY", "==NONE=="]),
         ({"labels": {"RETURN": "b"}}, ["POS", "NEG"]),
     ],
@@ -347,7 +347,11 @@ def test_examples_of_categories_go_into_both_prompts(
 ) -> None:
     cats = "RETURN" if len(answers[0].split()) == 1 else ["RETURN", "DELIVERY"]
     path = tmp_path / "examples.jsonl"
-    rows = [{"text": "Back [1]\nit goes.", "cats": cats}, {"text": "Hi.", "cats": []}]
+    other = [] if changes else "DELIVERY"
+    rows = [
+        {"text": "Back [1]\nit goes.", "cats": cats},
+        {"text": "Hi.", "cats": other},
+    ]
     srsly.write_jsonl(path, rows)
     folder = tmp_path / "project"
     make_project(folder, replace(_CATEGORIES, examples=path, **changes))
