@@ -390,18 +390,18 @@ class _Run:
             }
         )
         self.summary.add_answers(provenance["id"], {}, verdict.failures)
-        outcome = "entity" if verdict.spans else "no entity"
-        if self.target.attr == "cats":
-            outcome = outcome.replace("entity", "category")
+        what = "category" if self.target.attr == "cats" else "entity"
+        outcome = what if verdict.spans else f"no {what}"
         self.summary.asked_again["undecided" if verdict.spans is None else outcome] += 1
         return verdict
 
     def _set_opinions(self, opinions: Opinions) -> None:
         doc = opinions.doc
         for voter, ballot in opinions.ballots.items():
-            if self.target.attr == "ents":
-                spans = [doc.char_span(*span) for span in ballot]
-                doc.spans[voter] = [span for span in spans if span is not None]
+            if self.target.attr == "cats":
+                continue  # they stand nowhere in the text
+            spans = [doc.char_span(*span) for span in ballot]
+            doc.spans[voter] = [span for span in spans if span is not None]
         doc.user_data[PROVENANCE] = {
             "id": opinions.text.id,
             "brief": opinions.text.brief,

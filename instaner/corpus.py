@@ -16,7 +16,14 @@ from .errors import InstaNERError
 from .files import check_exists, get_field, read_jsonl, write_whole
 from .near import NearFinder
 from .scores import NOTHING, GoldText
-from .targets import Offsets, are_exclusive, choose_categories, make_mark
+from .targets import (
+    ENTS,
+    Offsets,
+    are_exclusive,
+    choose_categories,
+    make_mark,
+    mark_categories,
+)
 
 # Under this key of doc.user_data stands where a doc comes from: id, brief, votes …
 PROVENANCE = "instaner"
@@ -25,6 +32,9 @@ GENERATOR = "generator"  # the voter that stands for the marks of a text's write
 
 SHARD_SIZE = 1000  # docs
 _SHOWN = 80  # characters of a text in a message
+
+_UNKNOWN = make_mark(NOTHING)[:2]  # where nobody knows the category
+_Cats = tuple[str, dict[str, float] | None, bool]  # text, scores, whether it is silver
 
 # Under "source" of a doc's provenance stands which of these it is.
 REAL = "real"
@@ -143,10 +153,9 @@ def read_gold(path: Path, nlp: Language) -> Iterator[Doc]:
     if path.suffix == ".spacy":
         yield from read_docs(path, nlp.vocab)
         return
-    rows = read_jsonl(path)
     labels = {
         label: 0.0
-        for number, row in rows
+        for number, row in read_jsonl(path)
         if "cats" in row
         for label in _get_cats(row["cats"], path, number)
     }
@@ -194,9 +203,9 @@ def read_gold_texts(path: Path, attr: str | None = None) -> list[GoldText]:
     if attr != "cats":
         golds = [*(_read_docs_gold(path) if is_bin else _read_rows(path))]
     if attr == "cats" or (attr is None and not any(gold.spans for gold in golds)):
-        cats = _read_docs_cats(path) if is_bin else _read_rows_cats(path)
-        golds = golds if attr is None and not any(c for _, c, _ in cats) else []
-        golds = golds or _make_golds_cats(cats)
+        rows = _read_docs_cats(path) if is_bin else _read_rows_cats(path)
+        if attr == "cats" or any(cats for _, cats, _ in rows):
+            golds = _make_golds_cats(rows)
     if not golds:
         raise InstaNERError(f"{path} has no texts to evaluate on.")
     if all(gold.unknown in ([(0, len(gold.text))], [_UNKNOWN]) for gold in golds):
@@ -207,10 +216,6 @@ def read_gold_texts(path: Path, attr: str | None = None) -> list[GoldText]:
             "categories (doc.cats)."
         )
     return golds
-
-
-_UNKNOWN = make_mark("")[:2]  # where nobody knows the category
-_Cats = tuple[str, dict[str, float] | None, bool]  # text, scores, whether it is silver
 
 
 def _read_docs_cats(path: Path) -> list[_Cats]:
@@ -235,7 +240,7 @@ def _make_golds_cats(rows: list[_Cats]) -> list[GoldText]:
     return [
         GoldText(
             text,
-            [*map(make_mark, choose_categories(cats or {}, exclusive=exclusive))],
+            mark_categories(cats or {}, exclusive=exclusive),
             [_UNKNOWN] if cats is None else [],
             silver,
         )
@@ -260,8 +265,7 @@ def _read_docs_gold(path: Path) -> Iterator[GoldText]:
             unknown.append((start, end))
         if all(token.ent_iob == 0 for token in doc) and doc.text:
             unknown = [(0, len(doc.text))]
-        ents = [(ent.start_char, ent.end_char, ent.label_) for ent in doc.ents]
-        yield GoldText(doc.text, ents, unknown, _is_silver(doc))
+        yield GoldText(doc.text, ENTS.get_marks(doc), unknown, _is_silver(doc))
 
 
 def _read_rows(path: Path) -> Iterator[GoldText]:
@@ -589,8 +593,8 @@ def _get_cats(cats: Any, path: Path, number: int) -> dict[str, float]:
 
 
 def _make_marks(cats: dict[str, float]) -> list[Offsets]:
-    labels = choose_categories(cats, exclusive=are_exclusive([cats]))
-    return [*map(make_mark, labels or [NOTHING])]
+    found = mark_categories(cats, exclusive=are_exclusive([cats]))
+    return found or [make_mark(NOTHING)]
 
 
 def _get_marks(

@@ -229,8 +229,8 @@ def _count(golds: Sequence[GoldText], spans: Sequence[list[Offsets]]) -> np.ndar
     labels = {label for gold in golds for *_, label in gold.spans}
     labels.update(label for found in spans for *_, label in found)
     one = have_one_category(golds, spans)
-    found = [[(*span,) for span in found] for found in spans]  # JSON has no tuples
-    matches = match_texts(golds, found)
+    tuples = [[(*span,) for span in found] for found in spans]  # JSON has none
+    matches = match_texts(golds, tuples)
     return count(matches, sorted(labels), one_category=one)[:, 0]
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.vocab import Vocab
-from spacy_llm.pipeline.llm import LLMWrapper
 from spacy_llm.ty import supports_sharding
 
 from .corpus import read_docs, read_gold_texts
@@ -20,7 +19,7 @@ from .llm.chat import Chat
 from .llm.cost import BYTES_PER_TOKEN
 from .llm.replay import Replay
 from .llm.store import Reason, Response
-from .pipeline import get_llms, get_target, hide_login, one_line
+from .pipeline import find_attrs, get_llms, hide_login, one_line
 from .scores import (
     GoldText,
     calibrate,
@@ -37,7 +36,7 @@ from .scores import (
     score_categories,
     to_dict,
 )
-from .targets import ENTS, Offsets, are_exclusive, choose_categories, make_mark
+from .targets import ENTS, Offsets, are_exclusive, mark_categories
 from .tasks.grounding import load_readings
 from .verdict import Rules, decide
 
@@ -58,7 +57,8 @@ def evaluate(nlp: Language, gold: Path) -> dict[str, Any]:
         English), and the seconds of an answer, latency_p50 and latency_p95.
     RAISES (InstaNERError): On empty gold, and when a teacher cannot answer.
     """
-    golds = read_gold_texts(gold, _find_attr(nlp))
+    attrs = find_attrs(nlp)
+    golds = read_gold_texts(gold, attrs.pop() if len(attrs) == 1 else None)
     texts = [gold.text for gold in golds]
     llms = get_llms(nlp)
     before = _get_usage(nlp)
@@ -162,27 +162,9 @@ def _score(docs: Sequence[Doc], golds: Sequence[GoldText]) -> dict[str, Any]:
     }
 
 
-def _find_attr(nlp: Language) -> str | None:
-    """RETURNS (Optional[str]): What a system sets, "ents" or "cats". None: both, or it
-    does not say.
-    """
-    attrs = set()
-    for name, pipe in nlp.pipeline:
-        if isinstance(pipe, LLMWrapper):
-            target = get_target(pipe.task, nlp)
-            attrs.update([target.attr] if target is not None else [])
-        else:
-            assigns = nlp.get_pipe_meta(name).assigns
-            attrs.update(attr for attr in ("ents", "cats") if f"doc.{attr}" in assigns)
-    return attrs.pop() if len(attrs) == 1 else None
-
-
 def _get_categories(docs: Sequence[Doc]) -> list[list[Offsets]]:
     exclusive = are_exclusive(doc.cats for doc in docs)
-    return [
-        [*map(make_mark, choose_categories(doc.cats, exclusive=exclusive))]
-        for doc in docs
-    ]
+    return [mark_categories(doc.cats, exclusive=exclusive) for doc in docs]
 
 
 def _get_labels(
@@ -241,7 +223,8 @@ def compare(
     RAISES (InstaNERError): If there is no such reference.
     """
     is_cats = any("cats_f_per_type" in result for result in results.values())
-    golds = read_gold_texts(gold, "cats" if is_cats else "ents")
+    attr = "cats" if is_cats else "ents"
+    golds = read_gold_texts(gold, attr)
     rules = rules or Rules()
     spans = {name: result["spans"] for name, result in results.items()}
     labels = _get_labels(golds, *spans.values())
@@ -266,7 +249,7 @@ def compare(
         "gold": {
             "path": str(gold),
             "texts": len(golds),
-            "attr": "cats" if have_categories(golds) else "ents",
+            "attr": attr,
             "one_category": one,
             "entities": support.total(),
             "silver": silver,
@@ -279,7 +262,7 @@ def compare(
             students, key=lambda n: find_score(results[n], "f") or 0, default=None
         ),
         "systems": {
-            name: _describe(results[name], labels, golds, intervals[:, row])
+            name: _describe(results[name], attr, labels, golds, intervals[:, row])
             for row, name in enumerate(names)
         },
         "paired": {},
@@ -322,6 +305,7 @@ def _find_reference(
 
 def _describe(
     result: dict[str, Any],
+    attr: str,
     labels: Sequence[str],
     golds: Sequence[GoldText],
     intervals: np.ndarray,
@@ -335,7 +319,6 @@ def _describe(
         for highs in [to_dict(interval[1])]
     ]
     none = score(np.zeros(4, int))
-    attr = "cats" if have_categories(golds) else "ents"
     per_type = {
         label: {**find_score(result, "per_type").get(label, none), "interval": interval}
         for label, interval in zip(labels, ends[1:], strict=True)

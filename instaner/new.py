@@ -21,7 +21,7 @@ from .encoders import check_encoder, find_missing, get_encoder
 from .errors import InstaNERError
 from .files import check_exists, read_jsonl, write_whole
 from .pipeline import make_blank
-from .targets import choose_categories
+from .targets import ENTS, choose_categories
 from .tasks.categories import NONE
 from .tasks.grounding import Status
 from .tasks.labels import check_labels
@@ -171,7 +171,7 @@ def _read_examples(
     if path.suffix == ".jsonl":
         for doc in read_gold(path, nlp):
             _check_doc(settings, doc, path)
-            ents = [(e.start_char, e.end_char, e.label_) for e in doc.ents]
+            ents = ENTS.get_marks(doc)
             yield MarkedText(doc.text, ents if settings.task == "ner" else [])
         return
     for number, line in enumerate(_read_lines(path), 1):

@@ -93,6 +93,16 @@ def get_target(task: Any, nlp: Language) -> Target | None:
     return ENTS if failed == len(answers) and labels else None
 
 
+def find_attrs(nlp: Language) -> set[str]:
+    """RETURNS (Set[str]): What a pipeline's components set, or say that they do:
+    "ents", "cats", both or neither (see targets.Target).
+    """
+    targets = [get_target(llm.task, nlp) for _, llm in get_llms(nlp)]
+    assigned = {a for name in nlp.pipe_names for a in nlp.get_pipe_meta(name).assigns}
+    attrs = {attr for attr in ("ents", "cats") if f"doc.{attr}" in assigned}
+    return attrs | {target.attr for target in targets if target is not None}
+
+
 def make_blank(lang: str) -> Language:
     """Make a pipeline that is a tokenizer only, as `spacy.blank` does.
 

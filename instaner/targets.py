@@ -83,6 +83,13 @@ def choose_categories(cats: Mapping[str, float], *, exclusive: bool) -> list[str
     return best if len(best) == 1 else []
 
 
+def mark_categories(cats: Mapping[str, float], *, exclusive: bool) -> list[Offsets]:
+    """RETURNS (List[Offsets]): Marks of the categories that scores stand for, as if
+    they excluded each other: for what needs no places, such as scores.
+    """
+    return [*map(make_mark, choose_categories(cats, exclusive=exclusive))]
+
+
 def are_exclusive(texts: Iterable[Mapping[str, float]]) -> bool:
     """RETURNS (bool): Whether the scores of each text that has any above 0 sum to 1, as
     they do where categories exclude each other.

@@ -199,16 +199,19 @@ def vote(
     scores = _score(
         voters, decisive or ballots, policy, None if decisive else reliability
     )
-    leads = _compare(scores) if policy.rule is Rule.SOFT else {}
-    trusted = _choose(scores, _is_majority if decisive else policy.trusts)
-    trusted.update(span for span in scores if leads.get(span, 0) > _EPSILON)
+    leads: dict[Offsets, float] = {}
+    if policy.rule is Rule.SOFT:
+        leads = _compare(scores)
+        trusted = {span for span in scores if leads[span] > _EPSILON}
+    else:
+        trusted = _choose(scores, _is_majority if decisive else policy.trusts)
     standings = dict.fromkeys(trusted, Standing.TRUSTED)
     covered = {i for start, end, _ in trusted for i in range(start, end)}
     rest = [span for span in voters if span not in standings]
     for span in rest:
         lost = covered.issuperset(range(*span[:2]))
         dropped = lost or scores[span] <= policy.drop + _EPSILON
-        dropped = dropped or leads.get(span, 0) < -_EPSILON
+        dropped |= leads.get(span, 0) < -_EPSILON
         standings[span] = Standing.DROPPED if dropped else Standing.DISPUTED
     if policy.disputed is Remedy.MAJORITY:
         open_ = [s for s in rest if standings[s] is Standing.DISPUTED]
@@ -269,15 +272,14 @@ def _make_cats(
     candidates: Iterable[Candidate], target: Target, *, soft: bool
 ) -> dict[str, float]:
     cats = dict.fromkeys(target.labels, 0.0)
-    trusted = {c.label: c.score for c in candidates if c.standing is Standing.TRUSTED}
+    is_known = not target.exclusive
     for candidate in candidates:
-        if soft:
-            cats[candidate.label] = candidate.score
-        elif candidate.label in trusted:
-            cats[candidate.label] = 1.0
+        is_trusted = candidate.standing is Standing.TRUSTED
+        is_known = is_known or is_trusted
+        cats[candidate.label] = candidate.score if soft else float(is_trusted)
         if candidate.standing is Standing.DISPUTED and not target.exclusive:
             del cats[candidate.label]
-    return cats if trusted or not target.exclusive else {}
+    return cats if is_known else {}
 
 
 def get_component(voter: str) -> str:
@@ -293,8 +295,8 @@ class Reliability:
     answer, is a label or none. The samples of one component answer alike, so they have
     one set of probabilities. Each token that no voter named is an item, too, and each
     category of those that do not exclude each other: without them, to name nothing
-    would look like a mistake. It takes three components or more
-    that err apart: the samples of one make the same mistakes, which no agreement shows.
+    would look like a mistake. It takes three components or more that err apart: the
+    samples of one make the same mistakes, which no agreement shows.
 
     Memory and time grow with the number of different sets of answers, not of texts.
 

@@ -7,7 +7,7 @@ with reasoning, and of three samples of that, as the majority and as proportions
 Of the experts' labels, only those of the test sentences are read, for the scores. A
 student that is trained stays in --output, so that a run that was killed goes on.
 
-    python scripts/case_study.py ../shared/data/phrasebank --json case_study.json
+    python scripts/case_study.py PATH --json case_study.json
 
 https://huggingface.co/blog/synthetic-data-save-costs
 """
@@ -56,7 +56,6 @@ PROMPTS = {
 }
 SAMPLES = ("sc_iter1", "sc_iter2", "sc_iter3")
 STUDENT = "student (MiniLM)"
-# Chosen on sentences held out of the training ones, with the teacher's labels.
 _LAYERS = "components.textcat.model.tok2vec.transformer_config.num_hidden_layers"
 _DEV = 0.12  # of the training sentences, by hash
 _SECONDS_PER_HOUR, _MILLION = 3600, 1_000_000

@@ -7,13 +7,14 @@ from spacy.tokens import Doc
 from instaner.annotate import FAILED, Summary, annotate
 from instaner.corpus import PROVENANCE, read_docs, read_gold_texts, split
 from instaner.errors import InstaNERError
+from instaner.evaluate import evaluate
 from instaner.files import read_jsonl
-from instaner.pipeline import get_llms, get_target
+from instaner.pipeline import get_llms, get_target, load_teacher
 from instaner.targets import Target
 from instaner.tasks.grounding import load_readings
 from instaner.vote import Policy, Remedy, Rule
 
-from .conftest import CATEGORIES, MakeTeacher, WriteRows
+from .conftest import CATEGORIES, ROOT, MakeTeacher, WriteRows
 
 _TEXT = "Why was I charged twice?"
 
@@ -198,3 +199,16 @@ def test_component_for_something_else_is_not_asked(
     nlp.add_pipe("llm", name="sorter", config=config)
     summary, _ = _annotate(nlp, write_rows({"text": _TEXT}))
     assert (summary.voters, summary.left_out) == (["llm/0"], ["sorter"])
+
+
+def test_demo_is_as_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # assets/README.md says so
+    nlp = load_teacher("configs/textcat_teacher.cfg")
+    texts = ROOT / "assets" / "textcat" / "texts.jsonl"
+    annotate(nlp, texts, tmp_path / "annotated", samples=3)
+    docs = list(read_docs(tmp_path / "annotated", nlp.vocab))
+    assert len(docs) == 240
+    assert sum(1 not in doc.cats.values() for doc in docs) == 1
+    assert len({doc.user_data[PROVENANCE]["brief"] for doc in docs}) == 24
+    result = evaluate(nlp, ROOT / "assets" / "textcat" / "gold.jsonl")
+    assert (result["texts"], result["cats_acc"]) == (60, 1)

@@ -2,12 +2,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from spacy.language import Language
 from spacy.tokens import Doc
 from wasabi import color
 
 from ..errors import InstaNERError
-from ..pipeline import get_llms, get_target, load_pipeline, load_teacher
+from ..pipeline import find_attrs, load_pipeline, load_teacher
 from ..targets import are_exclusive, choose_categories
 from ._util import CODE_HELP, Arg, Opt, import_code, msg, one_line_errors
 
@@ -28,7 +27,7 @@ def try_cli(
     systems = {"student": load_pipeline(model)}
     if teacher is not None:
         systems["teacher"] = load_teacher(teacher, llm=llm)
-    with_cats = {name for name, nlp in systems.items() if _sets_categories(nlp)}
+    with_cats = {name for name, nlp in systems.items() if "cats" in find_attrs(nlp)}
     interactive = sys.stdin.isatty()
     if interactive:
         msg.text("Type a text and press Enter; an empty line ends.")
@@ -61,13 +60,6 @@ def _read_texts(interactive: bool) -> Iterator[str]:
                 return
             continue
         yield line.strip()
-
-
-def _sets_categories(nlp: Language) -> bool:
-    if any("doc.cats" in nlp.get_pipe_meta(name).assigns for name in nlp.pipe_names):
-        return True
-    targets = [get_target(llm.task, nlp) for _, llm in get_llms(nlp)]
-    return any(target is not None and target.attr == "cats" for target in targets)
 
 
 def _render(doc: Doc) -> str:

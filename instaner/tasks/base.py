@@ -1,5 +1,6 @@
 """What tasks with labels have in common, whatever they ask for."""
 
+from abc import abstractmethod
 from functools import partial
 from typing import Any, Callable, Dict, Iterable, Iterator, Tuple, TypeVar
 
@@ -23,9 +24,9 @@ class Task(BuiltinTaskWithLabels):
 
     format: str = ""
 
+    @abstractmethod
     def make_response_format(self) -> Dict[str, Any]:
         """RETURNS (Dict[str, Any]): What holds an answer to the form, if it is json."""
-        raise NotImplementedError
 
     def generate_prompts(
         self, docs: Iterable[Doc], context_length: int | None = None
