@@ -16,12 +16,14 @@ from spacy.tokens import Doc
 from spacy.training import Corpus, Example
 from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
+from spacy.util import load_model_from_config
 from thinc.api import Config, fix_random_seed
 
 from instaner.corpus import write_docs
 from instaner.errors import InstaNERError
 from instaner.pipeline import read_config
 from instaner.soft import Cats, make_label_sampler
+from instaner.swap import swap
 from instaner.train import train as train_student
 
 from .conftest import ROOT
@@ -313,6 +315,46 @@ def test_student_learns_and_needs_nothing_of_instaner(
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.stdout, run.stderr
     assert json.loads(run.stdout) == pytest.approx(scores, abs=1e-4)
+
+
+@pytest.mark.usefixtures("registered")
+def test_transformer_student_is_sourced_with_its_layers(
+    corpus: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    values = {"paths.train": str(corpus), "paths.dev": str(corpus), **_TINY}
+    values.update({"paths.encoder": str(tiny_encoder), "training.max_steps": 20})
+    path = ROOT / "configs" / "textcat.cfg"
+    nlp = train_student(path, tmp_path / "student", overrides=values)
+    student = tmp_path / "student" / "model-last"
+    alone = spacy.blank("en").config.copy()
+    alone["nlp"]["pipeline"] = ["llm"]
+    alone["components"] = {
+        "llm": {
+            "source": str(student),
+            "component": "textcat",
+            "replace_listeners": ["model.tok2vec"],
+        }
+    }
+    pipeline = tmp_path / "pipeline.cfg"
+    pipeline.write_text(
+        '[nlp]\nlang = "en"\npipeline = ["llm"]\n[components]\n'
+        '[components.llm]\nfactory = "llm"\n'
+        '[components.llm.task]\n@llm_tasks = "spacy.TextCat.v3"\n'
+        'labels = ["good", "bad"]\nexclusive_classes = true\n'
+        '[components.llm.model]\n@llm_models = "instaner.Chat.v1"\nname = "m"\n',
+        "utf8",
+    )
+    swap(str(pipeline), str(student), tmp_path / "swapped")
+    by_config = load_model_from_config(alone, auto_fill=True)
+    swapped = spacy.load(tmp_path / "swapped")
+    assert by_config.pipe_names == ["llm"]
+    assert swapped.pipe_names == ["textcat"]
+    texts = ["what a wonderful day", "an awful day", "a day that was long " * 30]
+    expected = [nlp(text).cats for text in texts]
+    assert len({round(cats["good"], 3) for cats in expected}) == len(texts)
+    for other in (by_config, swapped):
+        for cats, doc in zip(expected, other.pipe(texts), strict=True):
+            assert doc.cats == pytest.approx(cats, abs=1e-4)
 
 
 def _find_exclusive(block: Any, where: str = "") -> list[str]:
