@@ -309,7 +309,11 @@ def test_configs_for_categories_are_filled_in(tmp_path: Path) -> None:
     assert labels == list(_CATEGORIES.labels)
     swapped = read_config(str(folder / "swap.cfg"))
     assert swapped["nlp"]["pipeline"] == ["sentencizer", "llm"]
-    assert swapped["components"]["llm"]["component"] == "textcat"
+    assert swapped["components"]["llm"] == {
+        "source": "training/student/model-best",
+        "component": "textcat",
+        "replace_listeners": ["model.tok2vec"],
+    }
     exclusive = _list_exclusive(tmp_path / "project")
     assert set(exclusive) == {"pipeline", "student", "student_cnn", "teacher"}
     assert all(values == ["true"] for values in exclusive.values())
