@@ -450,6 +450,8 @@ def _write_project(folder: Path, name: str, settings: Settings) -> None:
     )
     project["vars"].update(values)
     project["vars"].pop("textcat_layers", None)
+    if is_cats and settings.texts:  # nobody else votes, and two would tie
+        project["vars"]["samples"] = 3
     dropped = {"train"} if settings.is_cnn else set()
     if settings.texts:
         dropped |= {"briefs", "generate"}

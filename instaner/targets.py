@@ -8,7 +8,7 @@ from spacy.tokens import Doc
 Offsets = tuple[int, int, str]
 
 _NEAR = 0.01
-_LEAST = 0.5  # from which score on a category holds where a text can have several
+LEAST = 0.5  # from which score on a category holds where a text can have several
 
 
 class Target(NamedTuple):
@@ -77,7 +77,7 @@ def choose_categories(cats: Mapping[str, float], *, exclusive: bool) -> list[str
     RETURNS (List[str]): The categories; else those with a score of at least 0.5.
     """
     if not exclusive:
-        return [label for label, score in cats.items() if score >= _LEAST]
+        return [label for label, score in cats.items() if score >= LEAST]
     highest = max(cats.values(), default=0.0)
     best = [label for label, score in cats.items() if score == highest > 0]
     return best if len(best) == 1 else []

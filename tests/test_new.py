@@ -456,6 +456,18 @@ def test_own_texts_take_the_place_of_generated_ones(tmp_path: Path) -> None:
     assert not (folder / "configs" / "generator.cfg").exists()
 
 
+@pytest.mark.parametrize(("own_texts", "samples"), [(True, 3), (False, 2)])
+def test_votes_on_a_category_are_odd_in_number(
+    own_texts: bool, samples: int, tmp_path: Path
+) -> None:
+    texts = tmp_path / "mine.txt"
+    texts.write_text("Where is it?\n", "utf8")
+    settings = replace(_CATEGORIES, texts=texts if own_texts else None)
+    make_project(tmp_path / "project", settings)
+    project = srsly.read_yaml(tmp_path / "project" / "project.yml")
+    assert project["vars"]["samples"] == samples  # and the writer's, if there is one
+
+
 def test_spans_of_own_texts_are_no_votes(tmp_path: Path) -> None:
     row = {"id": "a", "text": "A wok.", "brief": "b"}
     path = tmp_path / "mine.jsonl"

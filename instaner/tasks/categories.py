@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from spacy_llm.tasks.textcat import TextCatTask
 
+from ..targets import LEAST
 from .grounding import Reading, Status
 from .judge import MARKS, Judge, is_nothing, lose
 from .loose_json import parse_loosely
@@ -127,7 +128,6 @@ _NO_LABEL = re.compile(
     re.IGNORECASE,
 )
 _SCORES = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0, "none": 0.0}
-_LEAST = 0.5  # from which score on a label holds where several may
 _MOST_TEXTS = 3
 _SHORT = 6  # words of an answer that need not say "is"
 _LONGEST = 8  # words after "Label:" that have to be a label
@@ -373,7 +373,7 @@ class _Reader(Judge):
         """The labels that have a yes, or, of scores, the highest or high ones."""
         scores = [(name, _get_score(value) or 0.0) for name, value in pairs]
         is_contest = self._exclusive and len(scores) > 1
-        least = max(score for _, score in scores) if is_contest else _LEAST
+        least = max(score for _, score in scores) if is_contest else LEAST
         chosen = [name for name, score in scores if score >= least and score > 0]
         for name in chosen:
             yield _Said(name, self.find_label(name))
