@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-SLOWEST = tests/test_new.py tests/test_workflow.py
+SLOWEST = tests/test_faults.py tests/test_new.py tests/test_workflow.py tests/test_scripts.py
 
 .PHONY: run test
 
