@@ -65,11 +65,11 @@ def test_connection_is_kept() -> None:
 
 
 def _sleep(body: dict[str, Any]) -> Reply:
-    time.sleep(0.2)
+    time.sleep(0.5)
     return complete("ok")
 
 
-@pytest.mark.parametrize("behave", [_sleep, Faulty(latency=0.2)])
+@pytest.mark.parametrize("behave", [_sleep, Faulty(latency=0.5)])
 def test_requests_do_not_wait_for_each_other(behave: Any) -> None:
     with serve(behave) as server:
         connections = [HTTPConnection(urlsplit(server.url).netloc) for _ in range(64)]
@@ -77,7 +77,7 @@ def test_requests_do_not_wait_for_each_other(behave: Any) -> None:
         for connection in connections:
             _send(connection)
         statuses = [_read(connection)[0] for connection in connections]
-        assert 0.2 <= time.monotonic() - start < 1
+        assert 0.5 <= time.monotonic() - start < 5
         for connection in connections:
             connection.close()
     assert statuses == [200] * 64
