@@ -374,8 +374,8 @@ def _write_configs(
         if settings.is_cnn:
             values += [(f'"{_TRANSFORMER}/', f'"{_CNN}/')]
         elif is_cats:
-            listens = re.compile(r'(?<=^component = "textcat")$', re.M)
-            values += [(listens, '\nreplace_listeners = ["model.tok2vec"]')]
+            line = 'component = "textcat"'
+            values += [(line, f'{line}\nreplace_listeners = ["model.tok2vec"]')]
     with _fill("report.cfg", folder / "report.cfg") as values:
         values += [(re.compile('^annotators = ".*"$', re.M), 'annotators = ""')]
         values += [(re.compile('# The demo.*\npriced_as = ".*"'), _PRICED_AS)]

@@ -146,8 +146,8 @@ def make_docs(rows: list[dict[str, str]], prompt: str, nlp: Language) -> Iterato
 def train_student(
     config: Path, folder: Path, docs: list[Doc], *, encoder: str, layers: int, seed: int
 ) -> Language:
-    """Train a student, unless it is there. Whether a sentence is for dev is decided by
-    its hash.
+    """Train a student, unless it is there, and load that of the last step. Whether a
+    sentence is for dev is decided by its hash.
     """
 
     def rank(doc: Doc) -> float:
