@@ -2,33 +2,23 @@
 
 import hashlib
 import json
-import os
 import sqlite3
-import time
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
-from threading import RLock
 from typing import Any, Iterator, NamedTuple
 
+from ..database import Database, transact
 from ..errors import InstaNERError
 from ..files import read_jsonl, write_whole
 
 Messages = list[dict[str, str]]
 
-_APPLICATION = 0x494E4552  # "INER", in the file's header
-_VERSION = 1
 _EPSILON = 1e-9  # that sums of floats may be wrong by, US dollars
-_HEADER = b"SQLite format 3\0"
-_SUFFIXES = (".db", ".sqlite", ".sqlite3")
 _MOST = 2**53  # of what a recording counts
-_WAIT = 60.0  # seconds for another process to finish its writing
 
 _SCHEMA = (
-    f"PRAGMA application_id = {_APPLICATION}",
-    f"PRAGMA user_version = {_VERSION}",
     "CREATE TABLE systems (id INTEGER PRIMARY KEY, content TEXT UNIQUE)",
     "CREATE TABLE spending (model TEXT PRIMARY KEY, cost REAL NOT NULL)",
     """CREATE TABLE responses (
@@ -215,135 +205,20 @@ def hash_prompt(prompt: str) -> str:
     return _hash(prompt)
 
 
-class Store:
+class Store(Database):
     """Answers in one SQLite file. Several threads and processes can use it at once;
     each answer is committed as it comes.
 
     path (Path): The file. It is made, with its folders, if it is not there.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        # SQLite forbids a forked process even to close what it inherits.
-        self._inherited: list[sqlite3.Connection | None] = []
-        self._start()
+    noun = "response store"
+    application = 0x494E4552  # "INER"
+    schema = _SCHEMA
+    lost = "which knows nothing of what was spent"
 
-    def _start(self) -> None:
-        self._process = os.getpid()
-        self._lock = RLock()
-        self._connection: sqlite3.Connection | None = None
-
-    @contextmanager
-    def _use(self) -> Iterator[sqlite3.Connection]:
-        """Opened when it is first used: a pipeline can be loaded without a file."""
-        if self._process != os.getpid():
-            self._inherited.append(self._connection)
-            self._start()
-        with self._lock, self._explain():
-            if self._connection is None:
-                self._connection = self._open()
-            yield self._connection
-
-    @contextmanager
-    def _explain(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.DatabaseError as err:
-            if type(err) not in (sqlite3.DatabaseError, sqlite3.OperationalError):
-                raise  # a mistake of ours
-            is_operational = isinstance(err, sqlite3.OperationalError)
-            if is_operational and "decode" not in str(err):
-                raise InstaNERError(
-                    f"The response store {self.path} cannot be used ({err}). Check "
-                    "the disk's space and the file's permissions; what is stored is "
-                    "safe. Then run again."
-                ) from err
-            if self.path.suffix not in _SUFFIXES and not self._is_sqlite():
-                raise InstaNERError(
-                    f"{self.path} is no response store ({err}). Give another path."
-                ) from err
-            raise InstaNERError(
-                f"The response store {self.path} is damaged ({err}). It was set aside "
-                f"as {self._set_aside()}. Put a copy in its place, or run again to "
-                "start a new one, which knows nothing of what was spent."
-            ) from err
-
-    def _open(self) -> sqlite3.Connection:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as err:
-            raise InstaNERError(
-                f"The response store {self.path} cannot be made ({err.strerror}). "
-                "Check the path."
-            ) from err
-        connection = sqlite3.connect(
-            self.path, timeout=_WAIT, isolation_level=None, check_same_thread=False
-        )
-        try:
-            if not self._is_ours(connection):
-                with _transact(connection):  # unless another process is quicker
-                    if not self._is_ours(connection):
-                        for statement in _SCHEMA:
-                            connection.execute(statement)
-            # A crash of the process loses nothing so; one of the machine the last
-            # answers at most.
-            _set_wal(connection)
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.create_function("is_blank", 1, _is_blank, deterministic=True)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _is_ours(self, connection: sqlite3.Connection) -> bool:
-        """A database that has tables, and is none of ours, is left as it is."""
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if not tables:
-            return False
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if (application, version) != (_APPLICATION, _VERSION):
-            raise InstaNERError(
-                f"{self.path} is a database, but no response store of this version of "
-                "instaner. Give another path."
-            )
-        return True
-
-    def _is_sqlite(self) -> bool:
-        with self.path.open("rb") as file_:
-            return file_.read(len(_HEADER)) == _HEADER
-
-    def _set_aside(self) -> Path:
-        self.close()
-        stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%f")
-        aside = self.path.with_name(f"{self.path.name}.damaged-{stamp}")
-        for suffix in ("-wal", "-shm", ""):
-            part = self.path.with_name(self.path.name + suffix)
-            if part.exists():
-                part.rename(aside.with_name(aside.name + suffix))
-        return aside
-
-    def close(self) -> None:
-        """Close the file; it is opened again when it is used."""
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-            self._connection = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A process of nlp.pipe(n_process=…) opens the file itself.
-        return {"path": self.path}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
-
-    def check(self) -> None:
-        """Check that answers can be put, before any is paid for.
-
-        RAISES (InstaNERError): If the file cannot be written.
-        """
-        with self._use() as connection:
-            connection.execute(f"PRAGMA user_version = {_VERSION}")  # writes
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.create_function("is_blank", 1, _is_blank, deterministic=True)
 
     def get(self, key: str) -> Response | None:
         """RETURNS (Optional[Response]): The answer to a request's key, or None.
@@ -352,12 +227,6 @@ class Store:
         """
         row = self._find(f"SELECT {_RESPONSE} FROM responses WHERE key = ?", (key,))
         return None if row is None else Response(*row)
-
-    def _find(self, query: str, values: Any) -> Any:
-        if self._connection is None and not self.path.exists():
-            return None  # only what is written makes the file
-        with self._use() as connection:
-            return connection.execute(query, values).fetchone()
 
     def has_like(self, request: Request) -> bool:
         """RETURNS (bool): Whether the model has ever answered with these params."""
@@ -378,7 +247,7 @@ class Store:
             **asdict(response),
             "response": response.text,
         }
-        with self._use() as connection, _transact(connection):
+        with self._use() as connection, transact(connection):
             _insert(connection, row)
             _spend(connection, request.model, (response.cost or 0) - reserved)
 
@@ -391,7 +260,7 @@ class Store:
         budget (float): The most that may be spent on the model, US dollars.
         RETURNS (bool): Whether it fits in the budget. If not, nothing is reserved.
         """
-        with self._use() as connection, _transact(connection):
+        with self._use() as connection, transact(connection):
             if self.get_spending(model) + cost > budget + _EPSILON:
                 return False
             _spend(connection, model, cost)
@@ -399,7 +268,7 @@ class Store:
 
     def release(self, model: str, cost: float) -> None:
         """Give back what was reserved for a request that cost nothing."""
-        with self._use() as connection, _transact(connection):
+        with self._use() as connection, transact(connection):
             _spend(connection, model, -cost)
 
     def get_spending(self, model: str) -> float:
@@ -523,7 +392,7 @@ class Store:
         RETURNS (int): Number of answers that are new.
         RAISES (InstaNERError): On a broken line; then nothing of it is taken in.
         """
-        with self._use() as connection, _transact(connection):
+        with self._use() as connection, transact(connection):
             new = 0
             for number, row in read_recording(recording):
                 where = f"{recording}, line {number}"
@@ -568,7 +437,7 @@ class Store:
         """
         values = {"model": model, "before": before, "failed": failed}
         with self._use() as connection:
-            with _transact(connection):
+            with transact(connection):
                 count = connection.execute(query, values).rowcount
                 connection.execute(
                     "DELETE FROM systems WHERE id NOT IN "
@@ -625,28 +494,8 @@ def read_recording(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, {"sample": 0, **row}
 
 
-def _set_wal(connection: sqlite3.Connection) -> None:
-    # For this, SQLite does not wait by itself for another process.
-    deadline = time.monotonic() + _WAIT
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as err:
-            if "locked" not in str(err) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-
-
 def _is_blank(text: str) -> bool:
     return not text.strip()
-
-
-@contextmanager
-def _transact(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    with connection:  # commits, or rolls back
-        yield
 
 
 def _insert(connection: sqlite3.Connection, row: dict[str, Any]) -> int:
