@@ -449,7 +449,8 @@ def _write_project(folder: Path, name: str, settings: Settings) -> None:
         encoder=settings.encoder,
     )
     project["vars"].update(values)
-    project["vars"].pop("textcat_layers", None)
+    for var in ("textcat_layers", "textcat_steps"):
+        project["vars"].pop(var, None)
     if is_cats and settings.texts:  # nobody else votes, and two would tie
         project["vars"]["samples"] = 3
     dropped = {"train"} if settings.is_cnn else set()
