@@ -120,7 +120,7 @@ def test_a_response_store_is_no_review_store(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "answers, rejected",
+    ("answers", "rejected"),
     [
         ([Answer.REJECT], True),
         ([Answer.REJECT, Answer.ACCEPT], False),
