@@ -12,6 +12,7 @@ from spacy.tokens import Doc
 from spacy.vocab import Vocab
 from spacy_llm.ty import supports_sharding
 
+from .asking import Foreign
 from .corpus import read_docs, read_gold_texts
 from .errors import InstaNERError
 from .intervals import Bootstrap, Difference
@@ -72,7 +73,7 @@ def evaluate(nlp: Language, gold: Path) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     used = _get_usage(nlp) - before
     recorded = used["stored"] or any(isinstance(p._model, Replay) for _, p in llms)
-    result = _score(docs, golds)
+    result = score_docs(docs, golds)
     result["words_per_second"] = (
         None if recorded else round(result["words"] / seconds, 1)
     )
@@ -125,14 +126,20 @@ def evaluate_docs(path: Path, gold: Path) -> dict[str, Any]:
             f"{path} has {len(docs)} texts, and {gold} {len(golds)}. Give predictions "
             "for each of its texts, in its order."
         )
-    return {**_score(docs, golds), "words_per_second": None}
+    return {**score_docs(docs, golds), "words_per_second": None}
 
 
-def _score(docs: Sequence[Doc], golds: Sequence[GoldText]) -> dict[str, Any]:
+def score_docs(docs: Sequence[Doc], golds: Sequence[GoldText]) -> dict[str, Any]:
+    """Score what a system predicted.
+
+    docs (Sequence[Doc]): The texts of the gold, in its order.
+    golds (Sequence[GoldText]): The gold.
+    RETURNS (Dict[str, Any]): What `evaluate_docs` returns, without words_per_second.
+    """
     is_cats = have_categories(golds)
     spans = _get_categories(docs) if is_cats else [ENTS.get_marks(doc) for doc in docs]
     matches = match_texts(golds, spans)
-    labels = _get_labels(golds, spans)
+    labels = get_labels(golds, spans)
     one = have_one_category(golds, spans)
     counts = count(matches, labels, one_category=one).sum(axis=0)
     overall, *by_label = map(score, counts)
@@ -167,9 +174,10 @@ def _get_categories(docs: Sequence[Doc]) -> list[list[Offsets]]:
     return [mark_categories(doc.cats, exclusive=exclusive) for doc in docs]
 
 
-def _get_labels(
+def get_labels(
     golds: Iterable[GoldText], *spans: Iterable[Iterable[Offsets]]
 ) -> list[str]:
+    """RETURNS (List[str]): Labels of the gold and of what systems found, sorted."""
     found = [[gold.spans for gold in golds], *spans]
     return sorted({label for texts in found for text in texts for *_, label in text})
 
@@ -227,7 +235,7 @@ def compare(
     golds = read_gold_texts(gold, attr)
     rules = rules or Rules()
     spans = {name: result["spans"] for name, result in results.items()}
-    labels = _get_labels(golds, *spans.values())
+    labels = get_labels(golds, *spans.values())
     silver = silver or any(text.silver for text in golds)
     matches = {name: match_texts(golds, found) for name, found in spans.items()}
     one = have_one_category(golds, *spans.values())
@@ -280,7 +288,9 @@ def compare(
         comparison["paired"][name] = _by_label(pairs, labels)
         comparison["verdict"][name] = _by_label(verdicts, labels)
     comparison["differences"] = [
-        *_find_differences(golds, spans, reference, comparison["student"])
+        *find_differences(
+            golds, spans, reference, comparison["student"], at_most=_DIFFERENCES
+        )
     ]
     return comparison
 
@@ -345,13 +355,24 @@ def _describe_difference(found: Difference | None) -> dict[str, Any] | None:
     }
 
 
-def _find_differences(
+def find_differences(
     golds: Sequence[GoldText],
     spans: Mapping[str, list[list[Offsets]]],
     reference: str,
     student: str | None,
+    *,
+    at_most: int | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """YIELDS (Dict[str, Any]): Texts on which two systems differ, the most first."""
+    """Find the texts on which two systems differ.
+
+    golds (Sequence[GoldText]): The texts.
+    spans (Mapping[str, List[List[Offsets]]]): What systems found in each, by name.
+    reference (str): One of the two.
+    student (Optional[str]): The other. None: there is none.
+    at_most (Optional[int]): How many texts. None: all.
+    YIELDS (Dict[str, Any]): text, gold and systems (spans by name), of the texts with
+        the most spans that only one has first.
+    """
     if student is None:
         return
 
@@ -360,7 +381,7 @@ def _find_differences(
         return len(next(found) ^ next(found))
 
     order = sorted(range(len(golds)), key=lambda number: -get_distance(number))
-    for number in order[:_DIFFERENCES]:
+    for number in order[:at_most]:
         if get_distance(number):
             yield {
                 "text": golds[number].text,
@@ -398,7 +419,7 @@ def _describe_answers(
     for _, llm in get_llms(nlp):
         for prompt in _make_prompts(llm.task, map(nlp.make_doc, texts)):
             prompts += len(prompt.encode("utf8")) / BYTES_PER_TOKEN
-            response = _find_response(llm._model, prompt)
+            response = find_response(llm._model, prompt)
             if response is not None:
                 completions += len(response.text.encode("utf8")) / BYTES_PER_TOKEN
                 seconds += [response.seconds] if response.seconds else []
@@ -423,9 +444,18 @@ def _make_prompts(task: Any, docs: Iterator[Doc]) -> Iterator[str]:
         yield from prompt[0] if supports_sharding(task) else [prompt]
 
 
-def _find_response(model: Callable[..., Any], prompt: str) -> Response | None:
+def find_response(
+    model: Callable[..., Any] | Foreign, prompt: str, sample: int = 0
+) -> Response | None:
+    """Find an answer that was recorded or stored.
+
+    model (Union[Callable, Foreign]): What answers.
+    prompt (str): The prompt.
+    sample (int): Which of several answers, from 0.
+    RETURNS (Optional[Response]): The answer, whether it can be used or not.
+    """
     if isinstance(model, Replay):
-        return model.find(prompt, 0)
-    if isinstance(model, Chat) and model.store is not None:
-        return model.store.get(model.make_request(prompt, 0).key)
+        return model.find(prompt, sample)
+    if isinstance(model, Chat | Foreign) and model.store is not None:
+        return model.store.get(model.make_request(prompt, sample).key)
     return None
