@@ -6,6 +6,7 @@ from spacy.cli import app as spacy_app
 from ._util import OVERRIDES
 from .annotate import annotate_cli
 from .briefs import briefs_cli
+from .compare_prompts import compare_prompts_cli
 from .estimate import estimate_cli
 from .evaluate import evaluate_cli
 from .generate import generate_cli
@@ -35,6 +36,7 @@ app.add_typer(responses_app)
 app.command("split")(split_cli)
 app.command("train", context_settings=OVERRIDES)(train_cli)
 app.command("evaluate")(evaluate_cli)
+app.command("compare-prompts")(compare_prompts_cli)
 app.command("report")(report_cli)
 app.command("swap")(swap_cli)
 app.command("try")(try_cli)
