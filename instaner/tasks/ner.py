@@ -26,6 +26,7 @@ from .base import (
     reduce_shards,
     set_hooks,
 )
+from .examples import KNNExamples
 from .grounding import Reading, ground
 from .prompts import make_object, make_response_format
 from .reading import read_answer
@@ -37,6 +38,15 @@ _TEMPLATES = {"lines": DEFAULT_NER_TEMPLATE_V3, "json": JSON_TEMPLATE}
 
 class _Task(Task, NERTask):
     format: Literal["lines", "json"] = "lines"
+
+    def check_example(self, example: Any) -> None:
+        _check_example(example, list(self.labels))
+
+    def _is_shown(self, example: Any) -> bool:
+        # In lines, an answer without any would be empty, and each is to be one line.
+        surfaces = [span.text for span in example.spans]
+        fits_lines = surfaces and "\n" not in "".join(surfaces)
+        return self.format == "json" or bool(fits_lines)
 
     def make_response_format(self) -> Dict[str, Any]:
         entity = make_object(
@@ -109,6 +119,8 @@ def make_ner_task(
     labels (Union[List[str], str]): Labels, as a list or separated by commas. Empty: the
         labels of label_definitions.
     template (Optional[str]): Jinja2 template of the prompt. None: that of the format.
+    examples (ExamplesConfigType): Examples for every prompt, or, from
+        instaner.KNNExamples.v1, the nearest for each.
     format (Literal["lines", "json"]): What is asked for: lines with a reason each, as
         in NER v3, or JSON that the server is told to hold to a schema. A model that
         does not know response_format answers as it likes. Either is read.
@@ -122,14 +134,7 @@ def make_ner_task(
         "instaner.NER.v1", labels, label_definitions, examples
     )
     for example in raw_examples:
-        try:
-            used = [s["label"] for s in example["spans"] if s["is_entity"]]
-        except (KeyError, TypeError) as err:
-            raise InstaNERError(
-                f"An example has no text and spans as spacy.NER.v3 wants them: "
-                f'"{str(example)[:100]}". Mend it.'
-            ) from err
-        check_known(used, names, f'the example "{example.get("text", "")[:60]}"')
+        _check_example(example, names)
     task = make_ner_task_v3(
         prompt_example_type=prompt_example_type or NERCoTExample,
         labels=names,
@@ -143,8 +148,20 @@ def make_ner_task(
     )
     take_over(task)
     task.format = format
+    task.neighbours = examples if isinstance(examples, KNNExamples) else None
     if fuzzy is not None:
         task._parse_responses = partial(parse_responses, fuzzy=fuzzy)
     if shard_reducer is not None:
         task._shard_reducer = shard_reducer
     return task
+
+
+def _check_example(example: Any, names: list[str]) -> None:
+    try:
+        used = [s["label"] for s in example["spans"] if s["is_entity"]]
+    except (KeyError, TypeError) as err:
+        raise InstaNERError(
+            f"An example has no text and spans as spacy.NER.v3 wants them: "
+            f'"{str(example)[:100]}". Mend it.'
+        ) from err
+    check_known(used, names, f'the example "{example.get("text", "")[:60]}"')

@@ -29,11 +29,11 @@ from .base import (
     set_hooks,
 )
 from .categories import NONE, read_labels
+from .examples import NEG, POS, KNNExamples
 from .grounding import Reading
 from .prompts import make_response_format
 
 _TEMPLATE = Path(__file__).with_name("textcat.jinja").read_text("utf8")
-_POS, _NEG = "POS", "NEG"  # the answers where there is one label
 
 
 class Example(TextCatExample):
@@ -43,11 +43,17 @@ class Example(TextCatExample):
 
 
 class _Task(Task, TextCatTask):
+    attr = "cats"
     format: Literal["text", "json"] = "text"
     reasoning: bool = False
 
+    def check_example(self, example: Any) -> None:
+        names = list(self.labels)
+        exclusive = self.exclusive_classes
+        _check_example(example, names, self.reasoning, exclusive=exclusive)
+
     def make_response_format(self) -> dict[str, Any]:
-        names = [_POS, _NEG] if self.use_binary else list(self.labels)
+        names = [POS, NEG] if self.use_binary else list(self.labels)
         one = {"type": "string", "enum": names}
         reason = {"reason": {"type": "string"}} if self.reasoning else {}
         if self.exclusive_classes:
@@ -158,7 +164,7 @@ def make_textcat_task(
         reasoning or JSON our own, as theirs forbids both.
     examples (ExamplesConfigType): Examples, each a text and its answer: a label, or
         several separated by commas; POS or NEG if there is one label. With reasoning, a
-        reason, too.
+        reason, too. From instaner.KNNExamples.v1, the nearest for each text.
     reasoning (bool): Have the model give a reason before it gives the label.
     format (Literal["text", "json"]): What is asked for: text, or JSON that the server
         is told to hold to a schema. Either is read.
@@ -171,8 +177,7 @@ def make_textcat_task(
     )
     is_binary = len(set(names)) == 1
     for example in raw_examples:
-        wanted = [_POS, _NEG] if is_binary else names
-        _check_example(example, wanted, reasoning, exclusive=exclusive_classes)
+        _check_example(example, names, reasoning, exclusive=exclusive_classes)
     needs_own = reasoning or format == "json"
     task = make_textcat_task_v3(
         parse_responses=None,
@@ -189,6 +194,7 @@ def make_textcat_task(
     )
     take_over(task)
     task.format, task.reasoning = format, reasoning
+    task.neighbours = examples if isinstance(examples, KNNExamples) else None
     if shard_reducer is not None:
         task._shard_reducer = shard_reducer
     return task
@@ -206,6 +212,7 @@ def _check_example(
         raise InstaNERError(
             f'An example needs {wanted}: "{str(example)[:100]}". Mend it.'
         )
+    names = [POS, NEG] if len(set(names)) == 1 else names
     given = [label.strip() for label in example["answer"].split(",") if label.strip()]
     used = [label for label in given if label != NONE or exclusive]
     check_known(used, names, f'the example "{example["text"][:60]}"')
