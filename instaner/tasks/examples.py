@@ -1,5 +1,6 @@
 """Examples in prompts: the nearest of what people reviewed, and a file's own."""
 
+import io
 import json
 import logging
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from spacy.util import minibatch
 from ..decisions import Answer, Decision, Decisions, get_ballots
 from ..encoders import find_encoder
 from ..errors import InstaNERError
-from ..files import check_file, read_jsonl
+from ..files import check_file, read_jsonl, write_whole
 from ..targets import Offsets
 from ..vote import Policy, Rule, Standing, vote
 from .categories import NONE
@@ -280,6 +281,42 @@ def _make_reason(labels: Sequence[str]) -> str:
     return f"fits the definition of {' and '.join(labels) or 'no label'}"
 
 
+def add_example(path: Path, example: dict[str, Any]) -> None:
+    """Add an example to a file of them, in place of one of the same text. The others
+    stay as they are, with their comments.
+
+    path (Path): YAML, JSON (.json) or JSONL (.jsonl) file, as spacy.FewShotReader.v1
+        takes it. It is made if it is not there.
+    example (Dict[str, Any]): The example, as make_example makes it.
+    RAISES (InstaNERError): If the file is broken, or the example has no text.
+    """
+    if not isinstance(example.get("text"), str):
+        raise InstaNERError(
+            f'An example needs a text: "{str(example)[:100]}". Mend it.'
+        )
+    rows = _read_rows(path) if path.exists() else []
+    places = [i for i, row in enumerate(rows) if row["text"] == example["text"]]
+    if places and rows[places[0]] == example:
+        return
+    _write_rows(path, rows, places[0] if places else len(rows), [example])
+
+
+def remove_example(path: Path, text: str) -> bool:
+    """Remove the example of a text from a file; see add_example.
+
+    path (Path): The file.
+    text (str): The example's text.
+    RETURNS (bool): Whether there was one.
+    RAISES (InstaNERError): If the file is broken.
+    """
+    rows = _read_rows(path) if path.exists() else []
+    places = [i for i, row in enumerate(rows) if row["text"] == text]
+    for place in reversed(places):
+        _write_rows(path, rows, place, [])
+        del rows[place]
+    return bool(places)
+
+
 def _read_rows(path: Path) -> list[dict[str, Any]]:
     check_file(path, "Examples")
     if path.suffix == ".jsonl":
@@ -305,3 +342,90 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
 
 def _read_text(path: Path) -> str:
     return path.read_bytes().decode("utf-8-sig")
+
+
+def _write_rows(
+    path: Path, rows: list[dict[str, Any]], place: int, new: list[dict[str, Any]]
+) -> None:
+    """Write rows with new ones in place of one, or after the last."""
+    wanted = [*rows[:place], *new, *rows[place + 1 :]]
+    text = _read_text(path) if path.exists() else ""
+    if path.suffix == ".json":
+        text = f"{srsly.json_dumps(wanted, indent=2)}\n"
+    elif path.suffix == ".jsonl":
+        starts = [number - 1 for number, _ in read_jsonl(path)] if text else []
+        block = "".join(f"{srsly.json_dumps(row)}\n" for row in new)
+        text = _splice(_split(text), starts, place, block)
+    else:
+        text = _edit_yaml(text, place, new, wanted)
+    with write_whole(path) as part:
+        part.write_bytes(text.encode("utf8"))
+
+
+def _edit_yaml(
+    text: str, place: int, new: list[dict[str, Any]], wanted: list[dict[str, Any]]
+) -> str:
+    """Change the lines of one row alone. Where rows have no lines of their own, all are
+    written anew, which keeps comments too, but not how things are laid out."""
+    yaml = srsly.ruamel_yaml.YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 2**31
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    rows: Any = yaml.load(text) or []
+    lines = _split(text)
+    if not rows:
+        lines = [line for line in lines if line.strip() != "[]"]
+    starts = [_find_dash(lines, rows.lc.item(i)[0]) for i in range(len(rows))]
+    indent = " " * (_get_column(lines[starts[0]]) if starts else 0)
+    dumped = io.StringIO()
+    yaml.dump(new, dumped)
+    # It is indented by two, as the lists in it are.
+    block = [indent + line[2:] for line in _split(dumped.getvalue())] if new else []
+    spliced = _splice(lines, starts, place, "".join(block))
+    if not wanted:
+        spliced += "[]\n"
+    try:
+        if srsly.yaml_loads(spliced) == wanted:
+            return spliced
+    except (srsly.ruamel_yaml.error.YAMLError, ValueError):
+        pass  # e.g. of a list in brackets
+    if place < len(rows):
+        del rows[place]
+    for row in new:
+        rows.insert(place, row)
+    dumped = io.StringIO()
+    yaml.dump(rows, dumped)
+    return dumped.getvalue()
+
+
+def _splice(lines: list[str], starts: list[int], place: int, block: str) -> str:
+    """Put a block in place of the row whose lines begin at one of the starts, or after
+    the last."""
+    if place == len(starts):
+        text = "".join(lines)
+        return text + "\n" * (not text.endswith("\n") and bool(text)) + block
+    start, end = starts[place], [*starts, len(lines)][place + 1]
+    while end > start + 1 and _is_between(lines[end - 1], _get_column(lines[start])):
+        end -= 1  # what is said before the next row stays
+    return "".join([*lines[:start], block, *lines[end:]])
+
+
+def _split(text: str) -> list[str]:
+    return io.StringIO(text, newline="\n").readlines()
+
+
+def _get_column(line: str) -> int:
+    return len(line) - len(line.lstrip(" "))
+
+
+def _find_dash(lines: list[str], number: int) -> int:
+    number = min(number, len(lines) - 1)
+    while number and not lines[number].lstrip(" ").startswith("-"):
+        number -= 1
+    return number
+
+
+def _is_between(line: str, column: int) -> bool:
+    """Whether a line after a row is a comment of its own, or empty."""
+    is_comment = line.lstrip(" ").startswith("#") and _get_column(line) <= column
+    return is_comment or not line.strip()

@@ -11,6 +11,7 @@ import srsly
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spacy.language import Language
+from spacy_llm.registry import fewshot_reader
 from spacy_llm.tasks.ner import make_ner_task_v3
 
 from instaner.annotate import annotate
@@ -19,7 +20,12 @@ from instaner.errors import InstaNERError
 from instaner.llm.store import Prompt
 from instaner.pipeline import get_llms
 from instaner.tasks.base import estimate_tokens
-from instaner.tasks.examples import make_knn_examples
+from instaner.tasks.examples import (
+    add_example,
+    make_example,
+    make_knn_examples,
+    remove_example,
+)
 from instaner.tasks.ner import make_ner_task
 from instaner.tasks.textcat import make_textcat_task
 
@@ -386,3 +392,132 @@ def test_example_that_does_not_fit_is_named(tmp_path: Path) -> None:
     srsly.write_jsonl(tmp_path / "a.jsonl", [{"text": "A", "spans": [span]}])
     with pytest.raises(InstaNERError, match=r'a.jsonl: Label "TOOL"'):
         _ask(_make_task(tmp_path / "a.jsonl"), "A wok")
+
+
+_SPAN = {"text": "wok", "is_entity": True, "label": "EQUIPMENT", "reason": "is a pan"}
+_WOK = {"text": "My wok: a joy.", "spans": [_SPAN]}
+_YAML = """\
+# What the teacher sees.
+- text: Ramen!   # short
+  spans:
+    - {text: Ramen, is_entity: true, label: DISH, reason: "is 'a' soup"}
+
+# Of equipment.
+- text: 'My wok: a joy.'
+  spans: []
+  # inside
+
+# Of none.
+- text: >
+    Thanks
+    # all
+  spans: []
+"""
+
+
+def test_other_examples_stay_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "examples.yml"
+    path.write_text(_YAML, "utf8")
+    add_example(path, {"text": "New", "spans": []})
+    assert path.read_text("utf8") == f"{_YAML}- text: New\n  spans: []\n"
+    assert remove_example(path, "New")
+    add_example(path, _WOK)
+    old = "- text: 'My wok: a joy.'\n  spans: []\n  # inside\n"
+    new = (
+        "- text: 'My wok: a joy.'\n  spans:\n    - text: wok\n      is_entity: true\n"
+        "      label: EQUIPMENT\n      reason: is a pan\n"
+    )
+    assert path.read_text("utf8") == _YAML.replace(old, new)
+    assert remove_example(path, _WOK["text"])
+    assert path.read_text("utf8") == _YAML.replace(old, "")
+    assert not remove_example(path, _WOK["text"])
+
+
+@pytest.mark.parametrize("text", ["[]\n", "", "# none\n", "[{text: a, spans: []}]"])
+def test_file_of_another_layout_takes_examples(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "examples.yml"
+    path.write_text(text, "utf8")
+    before = srsly.read_yaml(path) or []
+    add_example(path, _WOK)
+    assert srsly.read_yaml(path) == [*before, _WOK]
+    assert ("# none" in path.read_text("utf8")) is ("# none" in text)
+    assert remove_example(path, _WOK["text"])
+    assert srsly.read_yaml(path) == before
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(["a.yml", "a.json", "a.jsonl"]),
+    st.lists(
+        st.tuples(
+            st.text(st.characters(exclude_categories=["Cs"]), max_size=12),
+            st.booleans(),
+        ),
+        max_size=5,
+    ),
+)
+def test_file_holds_what_was_added(
+    tmp_path_factory: pytest.TempPathFactory, name: str, steps: list[tuple[str, bool]]
+) -> None:
+    path = tmp_path_factory.mktemp("examples") / name
+    held: dict[str, Any] = {}
+    for number, (text, more) in enumerate(steps):
+        example = {"text": text, "answer": text, "reason": f"{number}"}
+        add_example(path, example)
+        held[text] = example
+        if not more:
+            assert remove_example(path, text)
+            del held[text]
+        assert list(fewshot_reader(path)()) == list(held.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "match"),
+    [
+        ("a.yml", "- text: [", "a.yml is no YAML"),
+        ("a.yml", "text: a", "has to be a list of examples"),
+        ("a.yml", "- spans: []", "each with its text"),
+        ("a.json", "[", "a.json is no JSON"),
+        ("a.jsonl", '{"text": "a"}\n{', "a.jsonl, line 2: broken JSON"),
+    ],
+)
+def test_broken_file_is_named_and_left(
+    tmp_path: Path, name: str, text: str, match: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(text, "utf8")
+    for edit in (
+        lambda: add_example(path, _WOK),
+        lambda: remove_example(path, "a"),
+        lambda: _ask(_make_task(path), "A wok"),
+    ):
+        with pytest.raises(InstaNERError, match=match) as info:
+            edit()
+        assert "\n" not in str(info.value)
+    assert path.read_text("utf8") == text
+
+
+def test_example_without_a_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InstaNERError, match="needs a text"):
+        add_example(tmp_path / "a.yml", {"spans": []})
+
+
+def test_decision_becomes_an_example_in_every_prompt(tmp_path: Path) -> None:
+    path = tmp_path / "examples.yml"
+    path.write_text(_YAML, "utf8")
+
+    def make() -> Any:
+        return make_ner_task(LABELS, examples=fewshot_reader(path))
+
+    (before,) = _ask(make(), "A pan.")
+    text = "Rice in a wok."
+    wok, rice = _mark(text, "wok", "EQUIPMENT"), _mark(text, "Rice", "DISH")
+    decision = _decide(text, marks=(wok,), proposed=(wok, rice))
+    reasons = {wok: "is a pan", rice: "is raw"}
+    add_example(path, make_example(decision, LABELS, reasons))
+    (after,) = _ask(make(), "A pan.")
+    shown = (
+        f"Paragraph: {text}\nAnswer:\n1. Rice | False | ==NONE== | is raw\n"
+        "2. wok | True | EQUIPMENT | is a pan\n\n"
+    )
+    assert after == before.replace("Paragraph: A pan.", f"{shown}Paragraph: A pan.")
