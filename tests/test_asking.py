@@ -81,7 +81,8 @@ def test_answers_of_a_chat_are_read_in_order(
     assert [answer.doc.text for answer in answers] == texts
     assert list(map(_get_ents, answers)) == [[], ["wok"], []]
     assert [answer.failure for answer in answers] == [None] * 3
-    assert answers[1].readings == [Reading(Status.EXACT, "wok", "EQUIPMENT", 2, 5)]
+    reading = Reading(Status.EXACT, "wok", "EQUIPMENT", 2, 5, "a pan")
+    assert answers[1].readings == [reading]
     assert answers[1].prompts[0].endswith("Paragraph: A wok.\nAnswer:")
 
 

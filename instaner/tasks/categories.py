@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from spacy_llm.tasks.textcat import TextCatTask
 
 from ..targets import LEAST
-from .grounding import Reading, Status
+from .grounding import Reading, Status, shorten_reason
 from .judge import MARKS, Judge, is_nothing, lose
 from .loose_json import parse_loosely
 from .reading import drop_thoughts
@@ -131,7 +131,7 @@ _SCORES = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0, "none": 0.0}
 _MOST_TEXTS = 3
 _SHORT = 6  # words of an answer that need not say "is"
 _LONGEST = 8  # words after "Label:" that have to be a label
-_LONGEST_LOSS, _LONGEST_REASON = 200, 500  # characters that are kept
+_LONGEST_LOSS = 200  # characters that are kept
 
 
 def read_labels(
@@ -256,7 +256,7 @@ class _Reader(Judge):
         reason = next(filter(None, map(_find_why, values)), None)
         if reason is None:
             reason = self._find_reason(said, is_open=self._says_why and not values)
-        return " ".join(reason.split())[:_LONGEST_REASON]
+        return shorten_reason(reason)
 
     def _find_reason(self, said: str, *, is_open: bool) -> str:
         reason = ""

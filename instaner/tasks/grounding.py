@@ -19,6 +19,7 @@ READINGS = "instaner_readings"
 _MIN_LETTERS, _MAX_LETTERS = 5, 100  # of a surface that may be spelt otherwise
 _MIN_WORD = 80  # similarity of a word that is
 _MAX_PLACES, _MAX_RANGES, _MAX_CHECKS = 64, 128, 8  # of a text, for one surface
+_LONGEST_REASON = 500  # characters that are kept
 
 # Of a character class: soft hyphen, zero-width characters, marks of direction,
 # variation selectors.
@@ -67,10 +68,16 @@ class Status(str, Enum):
 
 
 class Mention(NamedTuple):
-    """What an answer says is an entity, before it is found in the text."""
+    """What an answer says is an entity, before it is found in the text.
+
+    text (str): The surface.
+    label (str): The label.
+    reason (str): Why, as far as the answer says so.
+    """
 
     text: str
     label: str
+    reason: str = ""
 
 
 class Reading(NamedTuple):
@@ -81,7 +88,7 @@ class Reading(NamedTuple):
     label (str): The label as answered, or "".
     start (int): Offset in the doc's text where the span that it made begins, or -1.
     end (int): Offset where that span ends, or -1.
-    reason (str): Why, as far as the answer about categories says so.
+    reason (str): Why, as far as the answer says so.
     """
 
     status: Status
@@ -90,6 +97,11 @@ class Reading(NamedTuple):
     start: int = -1
     end: int = -1
     reason: str = ""
+
+
+def shorten_reason(said: str) -> str:
+    """RETURNS (str): A reason as it is kept: on one line, and not too long."""
+    return " ".join(said.split())[:_LONGEST_REASON]
 
 
 def dump_readings(readings: Iterable[Reading]) -> list[tuple[Any, ...]]:
@@ -138,13 +150,14 @@ def ground(
     spans: list[Span] = []
     readings: list[Reading] = []
     for mention in mentions:
-        status, tokens = finder.find(mention.text)
-        if tokens is None:
-            readings.append(Reading(status, *mention))
-        else:
-            span = Span(doc, *tokens, label=mention.label)
+        surface, label, reason = mention
+        status, tokens = finder.find(surface)
+        reading = Reading(status, surface, label, reason=reason)
+        if tokens is not None:
+            span = Span(doc, *tokens, label=label)
             spans.append(span)
-            readings.append(Reading(status, *mention, span.start_char, span.end_char))
+            reading = reading._replace(start=span.start_char, end=span.end_char)
+        readings.append(reading)
     return sorted(spans, key=lambda span: span.start), readings
 
 

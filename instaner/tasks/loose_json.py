@@ -18,6 +18,7 @@ LABEL_FIELDS = (
     *("label", "type", "category", "entity_type", "entity_label", "class", "tag"),
     *("entity_group", "entity"),
 )
+_REASON_FIELDS = ("reason", "reasoning", "explanation", "rationale", "justification")
 _FIELDS = {*TEXT_FIELDS, *LABEL_FIELDS}
 
 # A quote ends a string if what follows it can follow a string.
@@ -41,11 +42,13 @@ class Pair(NamedTuple):
     text (str): The surface.
     label (str): The label, or "".
     is_entity (Any): What is said of it, or None.
+    reason (str): Why, or "".
     """
 
     text: str
     label: str
     is_entity: Any = None
+    reason: str = ""
 
 
 def parse_loosely(
@@ -145,7 +148,9 @@ def _find_in_object(pairs: Object, label: str, find_label: FindLabel) -> Iterato
     is_record = not any(isinstance(item, tuple) for items in lists for item in items)
     if text and is_record and (name or find_label(label)):
         given = (fields[name] or "none") if name else label
-        yield Pair(fields[text], given, fields.get("is_entity"))
+        reasons = [fields[n] for n in _REASON_FIELDS if isinstance(fields.get(n), str)]
+        reason = next(iter(reasons), "")
+        yield Pair(fields[text], given, fields.get("is_entity"), reason)
         if len(fields) == len(pairs):
             return
     if (text or name) and not _is_free(pairs, find_label):

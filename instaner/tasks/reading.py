@@ -6,11 +6,11 @@ nothing: a preamble, a code fence, the header of a table, the text once more.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from spacy_llm.tasks.ner import NERTask
 
-from .grounding import Mention, Reading, Status
+from .grounding import Mention, Reading, Status, shorten_reason
 from .judge import MARKS, SIGN, Judge, Piece, is_lost, is_no_label, is_nothing, lose
 from .loose_json import LABEL_FIELDS, TEXT_FIELDS, find_pairs, parse_loosely
 
@@ -80,7 +80,8 @@ def read_answer(
     text (str): The text that was asked about. Quotes round a surface, say, belong to it
         if they stand in the text.
     RETURNS (Tuple[List[Mention], List[Reading]]): Mentions of known labels, and what
-        became of the rest: no entity, an unknown label, or unreadable.
+        became of the rest: no entity, an unknown label, or unreadable; each with the
+        reason, if the answer gives one.
     """
     reader = _Reader(task, text)
     said = drop_thoughts(answer.replace("\r\n", "\n"))
@@ -208,8 +209,8 @@ class _Reader(Judge):
         surface = line[: cells[i - 1][1]]
         pieces = [self.judge(surface, texts[i + 1], flag=flags[i])]
         if len(good) > 1:  # one more row, but where does it begin?
-            pieces.append(lose(line[cells[i + 1][1] :]))
-        return pieces
+            return [*pieces, lose(line[cells[i + 1][1] :])]
+        return _explain(pieces, _get_rest(line, cells, i + 2))
 
     def _read_line(self, line: str, heading: str) -> list[Piece]:
         """Read a line that is no row: with less in it, or in another order."""
@@ -239,16 +240,19 @@ class _Reader(Judge):
             return []
         if named:
             surface = line[: cells[named[0] - 1][1]]
-            flag = _get_flag("".join(texts[named[0] + 1 :][:1]))
+            after = named[0] + 1
+            flag = _get_flag("".join(texts[after:][:1]))
             pieces = [self.judge(surface, texts[named[0]], flag=flag)]
             if len(named) > 1:
-                pieces.append(lose(line[cells[named[0]][1] :]))
-            return pieces
+                return [*pieces, lose(line[cells[named[0]][1] :])]
+            return _explain(pieces, _get_rest(line, cells, after + (flag is not None)))
+        reason = _get_rest(line, cells, 2)
         if len(cells) > 1 and self.find_label(texts[0]):
-            said = texts[1] if separator is _BAR else line[cells[1][0] :]
-            return self.judge_all(said, texts[0])
+            if separator is _BAR:
+                return _explain(self.judge_all(texts[1], texts[0]), reason)
+            return self.judge_all(line[cells[1][0] :], texts[0])
         if len(cells) > 1 and is_no_label(texts[1]):
-            return [Reading(Status.NO_ENTITY, texts[0], "")]
+            return _explain([Reading(Status.NO_ENTITY, texts[0], "")], reason)
         return []
 
     def _read_json(
@@ -269,14 +273,14 @@ class _Reader(Judge):
             return None
         label = self.find_label(self._tidy(before)) or ""
         pieces: list[Piece] = []
-        for text, given, is_entity in find_pairs(value, label, self.find_label):
+        for text, given, is_entity, reason in find_pairs(value, label, self.find_label):
             flag = _get_flag(str(is_entity))
             if self.find_label(given) and flag is None:
-                pieces += self.judge_all(text, given)
+                pieces += _explain(self.judge_all(text, given), reason)
                 continue
             found = self._read_rows(text) or self._read_line(text, "")
             if given and (flag is not None or all(map(is_lost, found))):
-                found = [self.judge(text, given, flag=flag)]
+                found = _explain([self.judge(text, given, flag=flag)], reason)
             pieces += found
         if not is_whole:
             resume = _RESUME.search(said, end)
@@ -288,6 +292,16 @@ class _Reader(Judge):
         if not (label or self._is_wrapping(before)):
             pieces = self._read_line(before, "") + pieces
         return pieces, end
+
+
+def _get_rest(line: str, cells: list[tuple[int, int]], first: int) -> str:
+    """RETURNS (str): What a line has from a cell on."""
+    return line[cells[first][0] :] if first < len(cells) else ""
+
+
+def _explain(pieces: Iterable[Piece], reason: str) -> list[Piece]:
+    reason = shorten_reason(reason.strip(" *_:：|｜"))
+    return [piece._replace(reason=reason) for piece in pieces]
 
 
 def _get_line(said: str, start: int) -> str:

@@ -464,7 +464,7 @@ def test_span_is_its_surface(doc_and_answer: tuple[Doc, list[Mention]]) -> None:
 def test_nothing_is_counted_twice(doc_and_answer: tuple[Doc, list[Mention]]) -> None:
     doc, answer = doc_and_answer
     spans, readings = ground(doc, answer)
-    assert [(reading.text, reading.label) for reading in readings] == answer
+    assert [Mention(r.text, r.label, r.reason) for r in readings] == answer
     made = sorted((r.start, r.end, r.label) for r in readings if not r.status.is_loss)
     assert made == [(s.start_char, s.end_char, s.label_) for s in spans]
     lost = [(r.start, r.end) for r in readings if r.status.is_loss]

@@ -42,7 +42,7 @@ def test_readings_are_kept_with_the_doc() -> None:
     doc = Doc(_VOCAB, words=["A", "wok"])
     _parse("1. wok | True | EQUIPMENT | a pan\nThat is all.", doc)
     assert load_readings(doc) == [
-        Reading(Status.EXACT, "wok", "EQUIPMENT", 2, 5),
+        Reading(Status.EXACT, "wok", "EQUIPMENT", 2, 5, "a pan"),
         Reading(Status.UNREADABLE, "That is all.", ""),
     ]
 

@@ -29,10 +29,18 @@ _ANSWERS = st.text(max_size=60) | st.lists(_ODD, max_size=40).map("".join)
 
 
 def _read(answer: str) -> list[Mention]:
-    """Read an answer in which nothing is lost."""
-    mentions, others = read_answer(_TASK, answer, _TEXT)
+    """Read an answer in which nothing is lost, but for its reasons."""
+    mentions, others = _read_all(answer, _TEXT)
     assert all(other.status is Status.NO_ENTITY for other in others), others
     return mentions
+
+
+def _read_all(answer: str, text: str = "") -> tuple[list[Mention], list[Reading]]:
+    mentions, others = read_answer(_TASK, answer, text)
+    return (
+        [mention._replace(reason="") for mention in mentions],
+        [other._replace(reason="") for other in others],
+    )
 
 
 def _lose(line: str) -> Reading:
@@ -83,7 +91,7 @@ def test_line_is_read(line: str) -> None:
 
 @pytest.mark.parametrize("surface", ["7up", "1.5 l pot", "a | b", "True", "-", "🍜"])
 def test_odd_surface_is_read(surface: str) -> None:
-    mentions, unread = read_answer(_TASK, f"1. {surface} | True | DISH | why")
+    mentions, unread = _read_all(f"1. {surface} | True | DISH | why")
     assert (mentions, unread) == ([Mention(surface, "DISH")], [])
 
 
@@ -146,9 +154,51 @@ def test_list_behind_a_label_is_split_if_the_text_has_its_parts() -> None:
     ],
 )
 def test_what_is_no_entity_is_no_mention(line: str) -> None:
-    mentions, others = read_answer(_TASK, line)
+    mentions, others = _read_all(line)
     assert not mentions
     assert others == [Reading(Status.NO_ENTITY, "box", "")]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "1. wok | True | KITCHEN_EQUIPMENT | A pan | of  iron.",
+        "| wok | True | KITCHEN_EQUIPMENT | A pan | of iron. |",
+        "wok | KITCHEN_EQUIPMENT | True | A pan | of iron.",
+        "wok | KITCHEN_EQUIPMENT | A pan | of iron.",
+        "KITCHEN_EQUIPMENT | wok | A pan | of iron.",
+        "- wok (KITCHEN_EQUIPMENT): A pan | of iron.",
+        "1. box | False | ==NONE== | A pan | of iron.",
+        "box | ==NONE== | A pan | of iron.",
+        "1. wok | True | TOOL | A pan | of iron.",
+        '{"text": "wok", "label": "TOOL", "reason": "A pan | of iron."}',
+        '[{"text": "wok", "label": "DISH", "Reason": "A pan |\\nof iron."}]',
+        '{"text": "box", "label": null, "reason": "A pan | of iron."}',
+        '{"entities": ["wok | True | KITCHEN_EQUIPMENT | A pan | of iron."]}',
+    ],
+)
+def test_reason_is_kept(line: str) -> None:
+    mentions, others = read_answer(_TASK, line, _TEXT)
+    assert [piece.reason for piece in (*mentions, *others)] == ["A pan | of iron."]
+
+
+def test_each_row_of_a_line_has_its_own_reason() -> None:
+    answer = "wok | True | KITCHEN_EQUIPMENT | a pan; ramen | True | DISH | a soup"
+    mentions, _ = read_answer(_TASK, answer, _TEXT)
+    assert [mention.reason for mention in mentions] == ["a pan", "a soup"]
+
+
+@pytest.mark.parametrize(
+    "line", ["wok | True | KITCHEN_EQUIPMENT", "wok (KITCHEN_EQUIPMENT)", "wok | O"]
+)
+def test_no_reason_is_kept_where_there_is_none(line: str) -> None:
+    mentions, others = read_answer(_TASK, line, _TEXT)
+    assert [piece.reason for piece in (*mentions, *others)] == [""]
+
+
+def test_long_reason_is_cut() -> None:
+    (mention,), _ = read_answer(_TASK, f"wok | True | DISH | {'so ' * 999}", _TEXT)
+    assert mention.reason == ("so " * 999)[:500]
 
 
 @pytest.mark.parametrize(
@@ -189,7 +239,7 @@ def test_no_entities_is_an_answer(answer: str) -> None:
     ],
 )
 def test_unknown_label_is_counted(line: str, label: str) -> None:
-    _, unread = read_answer(_TASK, line)
+    _, unread = _read_all(line)
     assert unread == [Reading(Status.UNKNOWN_LABEL, "wok", label)]
 
 
@@ -212,7 +262,7 @@ def test_unknown_label_is_counted(line: str, label: str) -> None:
 )
 def test_unreadable_line_is_counted(line: str) -> None:
     answer = f"{line}\n1. ramen | True | DISH | a soup"
-    assert read_answer(_TASK, answer, _TEXT) == ([_RAMEN], [_lose(line)])
+    assert _read_all(answer, _TEXT) == ([_RAMEN], [_lose(line)])
 
 
 @pytest.mark.parametrize(
@@ -308,7 +358,7 @@ def test_json_that_is_cut_is_read_as_far_as_it_goes(
 
 def test_lines_after_broken_json_are_read() -> None:
     answer = '{"entities": [{"text": "wo\n\n1. ramen | True | DISH | a soup'
-    assert read_answer(_TASK, answer) == ([_RAMEN], [_lose('{"text": "wo')])
+    assert _read_all(answer) == ([_RAMEN], [_lose('{"text": "wo')])
 
 
 def test_key_that_stands_twice_is_read_twice() -> None:
@@ -367,7 +417,9 @@ _SURFACES = (
     .filter(lambda surface: bool(surface) and _is_clear(surface))
 )
 _MENTIONS = st.lists(
-    st.builds(Mention, _SURFACES, st.sampled_from(_LABELS)), min_size=1, max_size=5
+    st.builds(Mention, _SURFACES, st.sampled_from(_LABELS), st.just("")),
+    min_size=1,
+    max_size=5,
 )
 
 
@@ -379,7 +431,7 @@ def _join(mentions: list[Mention]) -> str:
 @given(_MENTIONS)
 def test_any_lines_are_read(mentions: list[Mention]) -> None:
     lines = [f"{n}. {m.text} | True | {m.label} | x" for n, m in enumerate(mentions, 1)]
-    assert read_answer(_TASK, "\n".join(lines), _join(mentions)) == (mentions, [])
+    assert _read_all("\n".join(lines), _join(mentions)) == (mentions, [])
 
 
 @settings(deadline=None)
@@ -397,7 +449,7 @@ def test_any_json_is_read(
     wrapped: bool,
     layout: dict[str, Any],
 ) -> None:
-    items = [dict(zip(names, mention, strict=True)) for mention in mentions]
+    items = [dict(zip(names, mention[:2], strict=True)) for mention in mentions]
     answer = json.dumps({"entities": items} if wrapped else items, **layout)
     assert read_answer(_TASK, answer, _join(mentions)) == (mentions, [])
 
