@@ -19,6 +19,7 @@ from .corpus import (
     read_train_texts,
     write_shards,
 )
+from .decisions import HUMAN, REVIEWS, Decision, Decisions, get_ballots, is_rejected
 from .errors import InstaNERError
 from .files import write_whole
 from .llm.store import Failure
@@ -41,7 +42,7 @@ from .vote import (
     set_marks,
     vote,
 )
-from .voters import Opinions, Teacher
+from .voters import Opinions, Teacher, find_reasons
 
 FAILED = "failed.jsonl"
 
@@ -56,6 +57,9 @@ class Summary:
     vote (Dict[str, Any]): The policy for votes.
     texts (int): Texts annotated.
     held_out (int): Texts left out because they are kept for testing.
+    reviewed (int): Other texts that people decided about on the review page.
+    rejected (List[str]): Ids of those of them that were left out, because more people
+        reject than accept them.
     unanswered (List[str]): Ids of texts left out because no teacher's answer about them
         can be used.
     disputed (List[str]): Ids of texts left out because a span in them is disputed.
@@ -81,6 +85,8 @@ class Summary:
     vote: dict[str, Any] = field(default_factory=dict)
     texts: int = 0
     held_out: int = 0
+    reviewed: int = 0
+    rejected: list[str] = field(default_factory=list)
     unanswered: list[str] = field(default_factory=list)
     disputed: list[str] = field(default_factory=list)
     failures: Failures = field(default_factory=Failures)
@@ -175,7 +181,9 @@ def annotate(
     shards: trusted spans are entities, disputed ones missing annotation, unless the
     policy says otherwise. Each voter's spans are in doc.spans, and how each span came
     about is in user_data["instaner"]. Categories are voted on likewise, and are in
-    doc.cats. Answers are kept in the store of the teacher's config, else in
+    doc.cats. What people decided is read from reviews.db beside the output, if it is
+    there (see decisions.Decisions): they are voters, human/NAME, and texts that they
+    reject are left out. Answers are kept in the store of the teacher's config, else in
     responses.db beside the output: after a crash, or an error, a second run asks only
     for the others.
 
@@ -202,7 +210,7 @@ def annotate(
     teacher = Teacher(nlp, samples=samples, store=output.with_name(STORE))
     if policy is None:
         policy = read_policy(nlp.config.get("vote", {}), teacher.target)
-    run = _Run(teacher, policy, texts, progress)
+    run = _Run(teacher, policy, texts, output.with_name(REVIEWS), progress)
     summary = run.summary
     try:
         with write_whole(output, holds=["*.spacy", FAILED]) as part:
@@ -230,7 +238,12 @@ class _Run:
     """One annotation: the answers are fetched, then read as often as it takes."""
 
     def __init__(
-        self, teacher: Teacher, policy: Policy, texts: Path, progress: bool
+        self,
+        teacher: Teacher,
+        policy: Policy,
+        texts: Path,
+        reviews: Path,
+        progress: bool,
     ) -> None:
         self.teacher = teacher
         self.policy = policy
@@ -243,13 +256,23 @@ class _Run:
             vote=asdict(policy),
             agreement=Agreement(self.target),
         )
+        # Read once: a person may go on while texts are annotated.
+        decisions = Decisions(reviews)
+        self._decisions = {ds[0].text: ds for ds in decisions.read(self.target.attr)}
+        decisions.close()
         self.count = 0
         for text in read_texts(texts):
-            held_out = text.split == "test"
-            self.summary.held_out += held_out
-            self.count += not held_out
-            names = [name for name in text.votes if name not in self.summary.voters]
-            self.summary.voters += [] if held_out else names
+            if text.split == "test":
+                self.summary.held_out += 1
+                continue
+            decided = self._get_decisions(text)
+            self.summary.reviewed += bool(decided)
+            if is_rejected(decided):
+                self.summary.rejected.append(text.id)
+                continue
+            self.count += 1
+            names = [*text.votes, *get_ballots(decided)]
+            self.summary.voters += [n for n in names if n not in self.summary.voters]
         self._progress = progress
         self._reliability = (
             Reliability(self.target) if policy.rule is Rule.ESTIMATED else None
@@ -276,6 +299,7 @@ class _Run:
                 lambda: (
                     case
                     for opinions in self._read_opinions("Asking again")
+                    if not self._is_decided(opinions.ballots)
                     for case in self._vote(opinions)[1]
                 ),
             )
@@ -291,8 +315,10 @@ class _Run:
                 self.summary.disputed.append(text.id)
                 continue
             self._set_opinions(opinions)
-            self._set_candidates(doc, candidates, opinions.ballots)
-            if self.policy.disputed is Remedy.ASK:
+            reasons = find_reasons(opinions, self.target)
+            self._set_candidates(doc, candidates, opinions.ballots, reasons)
+            is_decided = self._is_decided(opinions.ballots)
+            if self.policy.disputed is Remedy.ASK and not is_decided:
                 for case in cases:
                     self._settle(doc, case)
             self.summary.texts += 1
@@ -310,10 +336,11 @@ class _Run:
         summary.failures.check(max_failures, output / FAILED)
         summary.failures.check_some(output / FAILED)
         if not summary.texts:
+            count = self.count + summary.held_out + len(summary.rejected)
             raise InstaNERError(
-                f"None of the {self.count + summary.held_out} texts in {self.texts} "
-                f"was annotated ({summary.held_out} are kept for testing, to "
-                f"{len(summary.unanswered)} no answer could be read, "
+                f"None of the {count} texts in {self.texts} was annotated "
+                f"({summary.held_out} are kept for testing, {len(summary.rejected)} "
+                f"were rejected, to {len(summary.unanswered)} no answer could be read, "
                 f"{len(summary.disputed)} are disputed). Give texts, and check "
                 "the teacher's answers."
             )
@@ -325,11 +352,10 @@ class _Run:
         number (int): At how many places at most, the worst first.
         YIELDS (Doc): The docs, as the answers changed them.
         """
-        decisive = set(self.policy.decisive)
         suspects = [
             suspect
             for suspect in find_suspects(docs, self.target, progress=self._progress)
-            if decisive.isdisjoint(docs[suspect.doc].user_data[PROVENANCE]["voters"])
+            if not self._is_decided(docs[suspect.doc].user_data[PROVENANCE]["voters"])
         ][:number]
         cases = [make_case(docs[s.doc].text, s) for s in suspects]
         fetch_verdicts(
@@ -358,8 +384,20 @@ class _Run:
             self.summary.add_candidates(_get_candidates(doc)[0])
             yield doc
 
+    def _get_decisions(self, text: Text) -> list[Decision]:
+        return self._decisions.get(text.text, [])
+
     def _read_texts(self) -> Iterator[Text]:
-        return read_train_texts(self.texts)
+        """The texts to annotate, with what people marked in them."""
+        for text in read_train_texts(self.texts):
+            decided = self._get_decisions(text)
+            if not is_rejected(decided):
+                yield text._replace(votes={**text.votes, **get_ballots(decided)})
+
+    def _is_decided(self, voters: Iterable[str]) -> bool:
+        """Whether one of those who have the last word has an opinion. What they leave
+        open, no teacher is asked about."""
+        return any(map(self.policy.is_decisive, voters))
 
     def _read_opinions(self, description: str) -> Iterator[Opinions]:
         with self._bar(self.count, description, "text") as bar:
@@ -376,8 +414,13 @@ class _Run:
     def _settle(self, doc: Doc, case: Case) -> Verdict:
         """Let the answers to a second question decide, and say so in the doc."""
         candidates, ballots = _get_candidates(doc)
+        reasons = {
+            (row["start"], row["end"], row["label"]): row["reasons"]
+            for row in doc.user_data[PROVENANCE]["spans"]
+        }
         verdict = get_verdict(self.teacher.models, doc, candidates, case)
-        self._set_candidates(doc, settle(candidates, case, verdict), ballots)
+        settled = settle(candidates, case, verdict)
+        self._set_candidates(doc, settled, ballots, reasons)
         provenance = doc.user_data[PROVENANCE]
         for voter, prompts in verdict.prompts.items():
             provenance["prompts"].setdefault(voter, []).extend(prompts)
@@ -414,8 +457,10 @@ class _Run:
         doc: Doc,
         candidates: list[Candidate],
         ballots: Mapping[str, Mapping[Offsets, str]],
+        reasons: Mapping[Offsets, Mapping[str, str]],
     ) -> None:
-        """Annotate, and say of each mark who voted for it, and how it was found."""
+        """Annotate, and say of each mark who voted for it, how it was found, and why
+        they did, as far as they say so."""
         is_soft = self.policy.rule is Rule.SOFT
         set_marks(doc, candidates, self.target, soft=is_soft)
         doc.user_data[PROVENANCE]["spans"] = [
@@ -424,6 +469,11 @@ class _Run:
                 "end": c.end,
                 "label": c.label,
                 "votes": {v: ballots.get(v, {}).get(c[:3], "") for v in c.voters},
+                "reasons": {
+                    voter: reason
+                    for voter, reason in reasons.get(c[:3], {}).items()
+                    if voter in c.voters
+                },
                 "standing": c.standing.value,
                 "score": c.score,
                 "dispute": c.dispute.value if c.dispute else None,
@@ -439,10 +489,8 @@ class _Run:
 
 def _check_voters(policy: Policy, voters: Iterable[str]) -> None:
     known = {name for voter in voters for name in (voter, get_component(voter))}
-    # People need not have marked anything.
-    decisive = [] if policy.decisive == Policy().decisive else policy.decisive
-    for name in (*policy.weights, *decisive):
-        if name not in known:
+    for name in (*policy.weights, *policy.decisive):
+        if name not in known and name != HUMAN:  # people need not have marked anything
             raise InstaNERError(
                 f'[vote] there is no voter "{name}". The voters are '
                 f"{', '.join(sorted(known))}."
@@ -451,7 +499,7 @@ def _check_voters(policy: Policy, voters: Iterable[str]) -> None:
 
 def _has_answer(opinions: Opinions, policy: Policy) -> bool:
     # A text that only its writer, or a ruler, has an opinion on was not annotated.
-    return any(v in opinions.prompts or v in policy.decisive for v in opinions.ballots)
+    return any(v in opinions.prompts or policy.is_decisive(v) for v in opinions.ballots)
 
 
 def _get_candidates(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy
 from spacy.tokens import Doc
 
+from .decisions import HUMAN
 from .errors import InstaNERError
 from .targets import ENTS, Offsets, Target
 
@@ -67,8 +68,8 @@ class Policy:
     disputed (Remedy): What becomes of the spans between.
     weights (Dict[str, float]): Weight of a voter's vote, by its name or its
         component's, where it is not 1. Not for `estimated`, which finds its own.
-    decisive (List[str]): Voters whose spans, where they gave any opinion on a text,
-        are taken as they are, e.g. people.
+    decisive (List[str]): Voters, by their names or their components', whose spans,
+        where they gave any opinion on a text, are taken as they are, e.g. people.
     """
 
     rule: Rule = Rule.UNANIMOUS
@@ -76,13 +77,17 @@ class Policy:
     drop: float = 0.0
     disputed: Remedy = Remedy.MISSING
     weights: dict[str, float] = field(default_factory=dict)
-    decisive: list[str] = field(default_factory=lambda: ["human"])
+    decisive: list[str] = field(default_factory=lambda: [HUMAN])
 
     def trusts(self, score: float) -> bool:
         """RETURNS (bool): Whether a share, or probability, makes a span trusted."""
         if self.rule in (Rule.MAJORITY, Rule.SOFT):
             return _is_majority(score)
         return score >= (1 if self.rule is Rule.UNANIMOUS else self.trust) - _EPSILON
+
+    def is_decisive(self, voter: str) -> bool:
+        """RETURNS (bool): Whether a voter has the last word."""
+        return voter in self.decisive or get_component(voter) in self.decisive
 
 
 class Candidate(NamedTuple):
@@ -191,7 +196,7 @@ def vote(
     """
     if policy.rule is Rule.ESTIMATED and reliability is None:
         raise ValueError('The rule "estimated" needs the reliability of the voters.')
-    decisive = {v: spans for v, spans in ballots.items() if v in policy.decisive}
+    decisive = {v: spans for v, spans in ballots.items() if policy.is_decisive(v)}
     voters: dict[Offsets, list[str]] = defaultdict(list)
     for voter, spans in ballots.items():
         for span in set(spans):

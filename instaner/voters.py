@@ -173,15 +173,33 @@ class Teacher:
                 found = {
                     mark: r.status.value
                     for r in answer.readings or []
-                    for mark in (
-                        (r.start, r.end, r.label),
-                        *self.target.make_marks([r.label]),
-                    )
+                    for mark in _find_marks(r, self.target)
                 }
                 opinion.ballots[voter] = {
                     mark: found.get(mark, "")
                     for mark in self.target.get_marks(answer.doc)
                 }
+
+
+def find_reasons(opinions: Opinions, target: Target) -> dict[Offsets, dict[str, str]]:
+    """Find why voters named marks.
+
+    opinions (Opinions): What they say about a text.
+    target (Target): What is annotated.
+    RETURNS (Dict[Offsets, Dict[str, str]]): Of each mark the reasons, by voter.
+    """
+    reasons: dict[Offsets, dict[str, str]] = {}
+    for voter, readings in opinions.readings.items():
+        for reading in readings or ():
+            for mark in _find_marks(reading, target) if reading.reason else ():
+                reasons.setdefault(mark, {})[voter] = reading.reason
+    return reasons
+
+
+def _find_marks(reading: Reading, target: Target) -> list[Offsets]:
+    """The marks that a reading can have made: the span, or the category."""
+    span = (reading.start, reading.end, reading.label)
+    return [span, *target.make_marks([reading.label])]
 
 
 def _place_marks(

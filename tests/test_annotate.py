@@ -217,6 +217,7 @@ def test_doc_says_where_it_comes_from(
             {
                 **_MARK,
                 "votes": {"llm/0": "exact"},
+                "reasons": {"llm/0": "a pan"},
                 "standing": "trusted",
                 "score": 1.0,
                 "dispute": None,

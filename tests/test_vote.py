@@ -141,6 +141,13 @@ def test_decisive_voters_have_the_last_word() -> None:
     assert _get_standings(vote(ballots)) == {_DISH: _TRUSTED, _WOK: _DROPPED}
 
 
+def test_component_is_decisive_with_all_its_voters() -> None:
+    ballots = {"llm/0": [_WOK], "human/anna": [_DISH], "human/ben": [_DISH]}
+    assert _get_standings(vote(ballots)) == {_DISH: _TRUSTED, _WOK: _DROPPED}
+    assert not Policy().is_decisive("humanist/0")
+    assert Policy(decisive=["human/ben"]).is_decisive("human/ben")
+
+
 def test_decisive_voter_can_say_there_is_nothing() -> None:
     (candidate,) = vote({"llm/0": [_WOK], "human": []})
     assert candidate.standing is _DROPPED

@@ -79,6 +79,11 @@ def _print_summary(summary: Summary, output: Path, meta: Path) -> None:
     print_failures(summary.failures, output / FAILED)
     if summary.held_out:
         msg.text(f"{summary.held_out} texts were left out: they are kept for testing")
+    if summary.reviewed:
+        msg.text(
+            f"{summary.reviewed} texts were reviewed by people: "
+            f"{len(summary.rejected)} of them were rejected, and left out"
+        )
     is_cats = summary.target.attr == "cats"
     if summary.left_out:
         msg.warn(
