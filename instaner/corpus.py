@@ -12,6 +12,16 @@ from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 from spacy.vocab import Vocab
 
+from .decisions import (
+    HUMAN,
+    RANDOM,
+    REVIEWS,
+    Answer,
+    Decision,
+    Decisions,
+    get_ballots,
+    is_rejected,
+)
 from .errors import InstaNERError
 from .files import check_exists, get_field, read_jsonl, write_whole
 from .near import NearFinder
@@ -19,11 +29,13 @@ from .scores import NOTHING, GoldText
 from .targets import (
     ENTS,
     Offsets,
+    Target,
     are_exclusive,
     choose_categories,
     make_mark,
     mark_categories,
 )
+from .vote import Candidate, Policy, Rule, Standing, set_marks, vote
 
 # Under this key of doc.user_data stands where a doc comes from: id, brief, votes …
 PROVENANCE = "instaner"
@@ -32,6 +44,7 @@ GENERATOR = "generator"  # the voter that stands for the marks of a text's write
 
 SHARD_SIZE = 1000  # docs
 _SHOWN = 80  # characters of a text in a message
+_STORE = Path(REVIEWS).suffix
 
 _UNKNOWN = make_mark(NOTHING)[:2]  # where nobody knows the category
 _Cats = tuple[str, dict[str, float] | None, bool]  # text, scores, whether it is silver
@@ -77,6 +90,8 @@ class SplitCounts(NamedTuple):
         is none.
     unshared (Dict[str, str]): Labels that only one source has, with that source.
     attr (str): What the texts are annotated with: "ents" or "cats".
+    at_random (Optional[int]): Gold texts that a person was shown in random order; None
+        if the gold is no review store.
     """
 
     train: int
@@ -89,6 +104,7 @@ class SplitCounts(NamedTuple):
     texts: dict[str, dict[str, int]]
     unshared: dict[str, str]
     attr: str
+    at_random: int | None = None
 
 
 def read_texts(path: Path) -> Iterator[Text]:
@@ -144,7 +160,10 @@ def read_gold(path: Path, nlp: Language) -> Iterator[Doc]:
 
     path (Path): JSONL with text, spans (start and end character and label) or cats (a
         label, a list of them, or a score for each, between 0 and 1) and, where there
-        are any, id and brief; or a DocBin.
+        are any, id and brief; or a DocBin; or a review store (.db): of that, the texts
+        that people accept, with entities, or, if there are none, categories. What no
+        majority of them marked alike is missing annotation; a text whose categories
+        they disagree on is left out.
     nlp (Language): Pipeline whose tokenizer is used.
     YIELDS (Doc): Docs with entities, or categories: of those, all of the file.
     RAISES (InstaNERError): On a broken line, or a span that is not on token boundaries
@@ -152,6 +171,9 @@ def read_gold(path: Path, nlp: Language) -> Iterator[Doc]:
     """
     if path.suffix == ".spacy":
         yield from read_docs(path, nlp.vocab)
+        return
+    if path.suffix == _STORE:
+        yield from _read_reviewed_docs(path, nlp)
         return
     labels = {
         label: 0.0
@@ -191,19 +213,23 @@ def read_gold_texts(path: Path, attr: str | None = None) -> list[GoldText]:
     """Read annotated texts by characters alone, so that pipelines with any tokenizer
     can be scored on them.
 
-    path (Path): JSONL with text and spans, or cats (see read_gold), or a DocBin.
+    path (Path): JSONL with text and spans, or cats, or a DocBin, or a review store (see
+        read_gold).
     attr (Optional[str]): What to read, "ents" or "cats" (see targets.Target). None:
         entities, or, if there are none, categories.
     RETURNS (List[GoldText]): The texts, in order.
     RAISES (InstaNERError): On a broken line, overlapping spans, or if there is no
         annotated text.
     """
-    is_bin = path.suffix == ".spacy"
+    read_ents, read_cats = {
+        ".spacy": (_read_docs_gold, _read_docs_cats),
+        _STORE: (_read_reviewed_gold, _read_reviewed_cats),
+    }.get(path.suffix, (_read_rows, _read_rows_cats))
     golds: list[GoldText] = []
     if attr != "cats":
-        golds = [*(_read_docs_gold(path) if is_bin else _read_rows(path))]
+        golds = [*read_ents(path)]
     if attr == "cats" or (attr is None and not any(gold.spans for gold in golds)):
-        rows = _read_docs_cats(path) if is_bin else _read_rows_cats(path)
+        rows = read_cats(path)
         if attr == "cats" or any(cats for _, cats, _ in rows):
             golds = _make_golds_cats(rows)
     if not golds:
@@ -283,15 +309,120 @@ def _read_rows(path: Path) -> Iterator[GoldText]:
         yield GoldText(row["text"], spans, unknown, silver)
 
 
+class _Reviewed(NamedTuple):
+    """A text that people accept.
+
+    text (str): The text.
+    decisions (List[Decision]): Those of who accept it.
+    candidates (List[Candidate]): What they marked.
+    target (Target): What that is.
+    """
+
+    text: str
+    decisions: list[Decision]
+    candidates: list[Candidate]
+    target: Target
+
+
+def _read_reviewed(path: Path, attr: str) -> Iterator[_Reviewed]:
+    if not path.exists():
+        raise InstaNERError(
+            f"Nothing was reviewed: {path} is not there. Run `instaner review`, which "
+            "makes it."
+        )
+    decisions = Decisions(path)
+    target = ENTS if attr == "ents" else decisions.get_target(attr)
+    texts = list(decisions.read(attr))
+    decisions.close()
+    if target is None:
+        if not texts:
+            return
+        raise InstaNERError(
+            f"{path} does not say which categories there are. Run `instaner review` "
+            "once more."
+        )
+    for decided in texts:
+        accepted = [d for d in decided if d.answer is Answer.ACCEPT]
+        if is_rejected(decided) or not accepted:
+            continue
+        ballots = get_ballots(accepted)
+        if attr == "cats":
+            ballots = {
+                voter: target.make_marks(label for *_, label in marks)
+                for voter, marks in ballots.items()
+            }
+        candidates = vote(ballots, Policy(Rule.MAJORITY))
+        if attr == "cats" and not _is_settled(candidates, target):
+            continue
+        yield _Reviewed(decided[0].text, accepted, candidates, target)
+
+
+def _is_settled(candidates: Iterable[Candidate], target: Target) -> bool:
+    standings = [candidate.standing for candidate in candidates]
+    has_one = Standing.TRUSTED in standings or not target.exclusive
+    return has_one and Standing.DISPUTED not in standings
+
+
+def _read_reviewed_docs(path: Path, nlp: Language) -> Iterator[Doc]:
+    texts = list(_read_reviewed(path, "ents"))
+    if not any(reviewed.candidates for reviewed in texts):
+        texts = list(_read_reviewed(path, "cats")) or texts
+    for number, (text, decisions, candidates, target) in enumerate(texts, 1):
+        doc = nlp.make_doc(text)
+        for start, end, *_ in candidates if target.attr == "ents" else ():
+            if doc.char_span(start, end) is None:
+                raise InstaNERError(
+                    f'{path}: the span {start}:{end} ("{text[start:end]}") of the text '
+                    f'"{_shorten(text)}" does not begin and end with a token. Review '
+                    "the text again, or give the language whose tokenizer was used."
+                )
+        set_marks(doc, candidates, target)
+        doc.user_data[PROVENANCE] = {
+            "id": decisions[0].text_id or f"{path.stem}-{number}",
+            "source": HUMAN,
+            "reviewers": [decision.reviewer for decision in decisions],
+            "queues": [decision.queue for decision in decisions],
+        }
+        yield doc
+
+
+def _read_reviewed_cats(path: Path) -> list[_Cats]:
+    rows: list[_Cats] = []
+    for text, _, candidates, target in _read_reviewed(path, "cats"):
+        doc = Doc(Vocab())
+        set_marks(doc, candidates, target)
+        rows.append((text, doc.cats, False))
+    return rows
+
+
+def _read_reviewed_gold(path: Path) -> Iterator[GoldText]:
+    for text, _, candidates, _ in _read_reviewed(path, "ents"):
+        trusted = [c[:3] for c in candidates if c.standing is Standing.TRUSTED]
+        covered = {i for start, end, _ in trusted for i in range(start, end)}
+        unknown: list[tuple[int, int]] = []
+        for i in sorted(
+            i
+            for candidate in candidates
+            if candidate.standing is Standing.DISPUTED
+            for i in {*range(candidate.start, candidate.end)} - covered
+        ):
+            start = unknown.pop()[0] if unknown and unknown[-1][1] >= i else i
+            unknown.append((start, i + 1))
+        yield GoldText(text, trusted, unknown, silver=False)
+
+
 def read_bare(path: Path) -> Iterator[str]:
     """Read texts alone, annotated or not.
 
-    path (Path): JSONL with text, or a DocBin.
+    path (Path): JSONL with text, or a DocBin, or a review store.
     YIELDS (str): The texts.
     RAISES (InstaNERError): On a broken line.
     """
     if path.suffix == ".spacy":
         yield from (doc.text for doc in read_docs(path, Vocab()))
+    elif path.suffix == _STORE:
+        texts = (*_read_reviewed(path, "ents"), *_read_reviewed(path, "cats"))
+        yield from dict.fromkeys(reviewed.text for reviewed in texts)
     else:
         for number, row in read_jsonl(path):
             yield get_field(row, "text", path, number)
@@ -362,8 +493,9 @@ def split(
     generated one, the generated.
 
     annotated (Path): Folder of shards.
-    gold (Optional[Path]): Gold test set, JSONL or DocBin. None: other briefs are held
-        out as test.spacy.
+    gold (Optional[Path]): Gold test set, JSONL or DocBin, or a review store: its texts,
+        which are among those annotated, and what nearly is one of them, are left out of
+        train and dev. None: other briefs are held out as test.spacy.
     output (Path): Folder for the three files.
     nlp (Language): Pipeline whose tokenizer is used.
     dev (float): Share of the texts for dev, between 0 and 1.
@@ -372,7 +504,8 @@ def split(
     real_weight (float): How many times a real text stands in train.spacy. Of a
         fraction, as many texts are drawn.
     dev_real (bool): Draw dev from the real texts alone.
-    drop_leaks (bool): Leave texts out that are, or nearly are, a gold text.
+    drop_leaks (bool): Leave texts out that are, or nearly are, a gold text that is not
+        of a review store.
     seed (int): Decides which briefs go to dev and test.
     RETURNS (SplitCounts): What was written.
     RAISES (InstaNERError): On a gold text among the others, an empty corpus, or too
@@ -395,10 +528,15 @@ def split(
             "FILE, or leave out --dev-real."
         )
     test_docs = list(read_gold(gold, nlp)) if gold else []
+    is_reviewed = gold is not None and gold.suffix == _STORE
     if gold and not test_docs:
-        raise InstaNERError(f"{gold} has no texts. A student is tested on gold.")
+        more = ": run `instaner review`, and accept some" if is_reviewed else ""
+        raise InstaNERError(f"{gold} has no texts. A student is tested on gold{more}.")
     kept, sizes, duplicates, leaks, has_cats = _sift(
-        _read_sources(annotated, real, nlp), test_docs, drop_leaks=drop_leaks
+        _read_sources(annotated, real, nlp),
+        test_docs,
+        drop_leaks=drop_leaks,
+        is_reviewed=is_reviewed,
     )
     places: dict[tuple[str, str], str] = {}  # of a source's brief, if not train
     for source in [REAL, GENERATED] if real else [GENERATED]:
@@ -468,6 +606,9 @@ def split(
             if real and found[source][label] == labels[label]
         },
         "cats" if has_cats else "ents",
+        sum(RANDOM in doc.user_data[PROVENANCE]["queues"] for doc in test_docs)
+        if is_reviewed
+        else None,
     )
 
 
@@ -488,7 +629,7 @@ def _read_sources(
 
 
 def _sift(
-    docs: Iterable[Doc], test_docs: list[Doc], *, drop_leaks: bool
+    docs: Iterable[Doc], test_docs: list[Doc], *, drop_leaks: bool, is_reviewed: bool
 ) -> tuple[set[int], dict[str, Counter[str]], int, list[tuple[str, str]], bool]:
     """RETURNS (Tuple): Numbers of the docs to keep, sizes of their briefs by source,
     how many are duplicates, the leaks, and whether there are categories.
@@ -496,6 +637,7 @@ def _sift(
     test_texts, texts = NearFinder(), NearFinder()
     for number, doc in enumerate(test_docs):
         test_texts.add(str(number), doc.text)
+    reviewed = {doc.text for doc in test_docs} if is_reviewed else set()
     kept: set[int] = set()
     sizes: dict[str, Counter[str]] = {REAL: Counter(), GENERATED: Counter()}
     duplicates = 0
@@ -506,6 +648,8 @@ def _sift(
     first = ""
     for number, doc in enumerate(docs):
         kinds[doc.user_data[PROVENANCE]["source"]].update(_get_attrs(doc))
+        if doc.text in reviewed:
+            continue  # that a text is tested on is no news about it
         if (leak := test_texts.find(doc.text)) is not None:
             test_doc = test_docs[int(leak)]
             leaks.append((_get_id(doc), _get_id(test_doc)))
@@ -516,7 +660,7 @@ def _sift(
             texts.add(str(number), doc.text)
             kept.add(number)
             sizes[doc.user_data[PROVENANCE]["source"]][get_brief(doc)] += 1
-    if leaks and not drop_leaks:
+    if leaks and not (drop_leaks or is_reviewed):
         more = f", and so are {len(leaks) - 1} more" if len(leaks) > 1 else ""
         raise InstaNERError(
             f"{first}, or nearly{more}. A student must not be tested on what it was "
@@ -561,8 +705,11 @@ def _hash(text: str) -> int:
 
 
 def _show(doc: Doc) -> str:
-    text = doc.text if len(doc.text) <= _SHOWN else f"{doc.text[:_SHOWN]}…"
-    return f'{_get_id(doc)} "{text}"'.strip()
+    return f'{_get_id(doc)} "{_shorten(doc.text)}"'.strip()
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _get_id(doc: Doc) -> str:

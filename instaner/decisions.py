@@ -13,6 +13,7 @@ from .targets import Offsets, Target, make_mark
 
 REVIEWS = "reviews.db"  # the file's name
 HUMAN = "human"  # component that reviewers are samples of: human/anna votes
+RANDOM = "random"  # queue whose texts are like those in general
 
 _FIELDS = (
     "text",

@@ -688,6 +688,10 @@ def test_only_disputed_places_are_asked_about_again(
     (again,) = [m for m in messages if m[0]["content"].startswith(_AGAIN)]
     assert "full of [[ramen]]." in again[-1]["content"]
     assert _get_ents(doc) == [("wok", "EQUIPMENT"), ("ramen", "DISH")]
+    assert [row["reasons"] for row in _get_provenance(doc)["spans"]] == [
+        {"llm/0": "a pan", "llm/1": "a pan"},
+        {"llm/0": "a soup"},
+    ]
 
 
 def test_second_question_is_asked_once(

@@ -2,20 +2,29 @@ from pathlib import Path
 from typing import Any
 
 from ..corpus import GENERATED, split
+from ..decisions import REVIEWS
+from ..errors import InstaNERError
 from ..files import write_meta
 from ..pipeline import make_blank
 from ._util import Arg, Opt, msg, one_line_errors, print_examples
+
+_REVIEWED = "reviewed"
+_GOLD_HELP = (
+    "Gold test set: JSONL with text and spans or cats, a DocBin, or a review store. "
+    f'"{_REVIEWED}": what people accepted of the annotated texts. "": there is none'
+)
 
 
 @one_line_errors
 def split_cli(
     annotated: Path = Arg(..., help="Folder of annotated shards"),
-    gold: str = Arg(
+    paths: list[str] = Arg(
         ...,
-        help="Gold test set: JSONL with text and spans or cats, or a DocBin. "
-        '"": there is none',
+        metavar="[GOLD] OUTPUT",
+        help="Gold test set, unless it is given by --gold; and the folder for "
+        "train.spacy, dev.spacy and test.spacy",
     ),
-    output: Path = Arg(..., help="Folder for train.spacy, dev.spacy and test.spacy"),
+    gold: str | None = Opt(None, help=_GOLD_HELP, show_default=False),
     dev: float = Opt(0.1, help="Share of the texts for dev"),
     test: float = Opt(0.1, help="Share of the texts for test, where there is no gold"),
     real: list[str] = Opt([], help="Real annotated texts: as the gold. Repeatable"),
@@ -28,11 +37,13 @@ def split_cli(
     seed: int = Opt(0, help="Decides which briefs go to dev and test"),
 ) -> None:
     """Split annotated texts by brief into train and dev, apart from the gold."""
+    gold, output = _get_paths(paths, gold)
+    test_set = annotated.with_name(REVIEWS) if gold == _REVIEWED else Path(gold)
     nlp = make_blank(lang)
     real = [path for path in real if path]  # a variable of project.yml can be empty
     counts = split(
         annotated,
-        Path(gold) if gold else None,
+        test_set if gold else None,
         output,
         nlp,
         dev=dev,
@@ -59,6 +70,13 @@ def split_cli(
             f"{counts.test} gold texts to test on; no training text is, or nearly is, "
             "one of them"
         )
+        if counts.at_random is not None and counts.at_random < counts.test:
+            msg.warn(
+                f"{counts.at_random} of the {counts.test} test texts were come by at "
+                "random, the others because they are hard: scores on them are lower "
+                "than on texts in general; on the page, choose the order 'random' for "
+                "a fair test set"
+            )
     else:
         msg.warn(
             f"{counts.test} texts are held out to test on. "
@@ -92,3 +110,14 @@ def split_cli(
     if counts.disputed:
         msg.text(f"{counts.disputed} disputed {units} are not trained on")
     msg.table(sorted(counts.labels.items()), header=("label", marks), divider=True)
+
+
+def _get_paths(paths: list[str], gold: str | None) -> tuple[str, Path]:
+    """Get the gold and the output from the arguments and the option."""
+    given = paths if gold is None else [gold, *paths]
+    if len(given) != 2:
+        raise InstaNERError(
+            f"{len(given)} paths are given for the gold and the output. Give "
+            "ANNOTATED OUTPUT --gold GOLD, or ANNOTATED GOLD OUTPUT."
+        )
+    return given[0], Path(given[1])

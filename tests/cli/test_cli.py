@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 
 from instaner.cli import app
 from instaner.corpus import write_docs
+from instaner.decisions import Answer, Decision, Decisions
 
 from ..conftest import KEY, ROOT
 from ..server import RETRY_AT_ONCE, ChatServer, Reply, complete, reply
@@ -182,6 +183,32 @@ def test_split_drops_leaks_when_told_to(run: Run) -> None:
     assert (
         "1 texts were left out: they are, or nearly are, a test text" in result.stdout
     )
+
+
+def test_split_takes_the_gold_as_an_option(run: Run) -> None:
+    _write_annotated()
+    result = run("split", "annotated", "corpus", "--gold", "assets/gold.jsonl")
+    assert "gold texts to test on" in result.stdout, result.output
+    for args in (["out"], ["a.jsonl", "out", "--gold", "b.jsonl"]):
+        _check_one_line(run("split", "annotated", *args), "ANNOTATED GOLD OUTPUT")
+    assert not Path("out").exists()
+
+
+def test_split_tests_on_what_was_reviewed(run: Run) -> None:
+    _write_annotated()
+    args = ["split", "annotated", "corpus", "--gold", "reviewed"]
+    _check_one_line(run(*args), "Run `instaner review`")
+    reviews = Decisions(Path("reviews.db"))
+    for queue in ("disputed", "random"):
+        marks = ((0, 4, "INGREDIENT"),)
+        reviews.add(
+            Decision(f"Kale {queue}", "ents", "anna", Answer.ACCEPT, marks, queue=queue)
+        )
+    result = run(*args)
+    assert result.exit_code == 0, result.output
+    assert "1 of the 2 test texts were come by at random" in result.stdout
+    meta = srsly.read_json("corpus/split.meta.json")
+    assert (meta["test"], meta["at_random"], meta["test_share"]) == (2, 1, None)
 
 
 @pytest.mark.parametrize(
@@ -449,6 +476,7 @@ def test_live_teacher_by_options_alone(
     )
     chat_server.behave = lambda body: complete(answer)
     monkeypatch.setenv("OPENAI_BASE_URL", chat_server.url)
+    Decisions(Path("reviews.db")).add(Decision(TEXT, "ents", "anna", Answer.ACCEPT))
     result = run(
         *("annotate", "configs/teacher_live.cfg", "texts.jsonl", "out"),
         *("--llm", "my-model", "--samples", "2"),
@@ -456,6 +484,7 @@ def test_live_teacher_by_options_alone(
     assert result.exit_code == 0, result.output
     assert {request.body["model"] for request in chat_server.requests} == {"my-model"}
     assert len(chat_server.requests) == 2
+    assert "1 texts were reviewed by people: 0 of them were rejected" in result.stdout
     # What could not be used is shown, and kept.
     assert "not in text: pot DISH" in result.stdout
     assert "unreadable: what else?" in result.stdout
