@@ -9,7 +9,9 @@ from .briefs import briefs_cli
 from .compare_prompts import compare_prompts_cli
 from .estimate import estimate_cli
 from .evaluate import evaluate_cli
+from .export import export_cli
 from .generate import generate_cli
+from .import_ import import_cli
 from .new import new_cli
 from .push import push_cli
 from .report import report_cli
@@ -41,6 +43,8 @@ app.command("report")(report_cli)
 app.command("swap")(swap_cli)
 app.command("try")(try_cli)
 app.command("push")(push_cli)
+app.command("export")(export_cli)
+app.command("import")(import_cli)
 app.command("runs")(runs_cli)
 
 spacy_app.add_typer(app)
