@@ -92,6 +92,8 @@ def read(path: Path, losses: Losses) -> Iterator[Record]:
                 if value is None:
                     losses.lose(f'responses to "{question}"', record)
                     continue
+                if not response.get("status"):
+                    losses.lose("statuses (taken as submitted)", record)
                 status = str(response.get("status") or "submitted")
                 if status not in _STATUSES:
                     raise fail(

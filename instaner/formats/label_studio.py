@@ -58,8 +58,10 @@ def read(path: Path, losses: Losses) -> Iterator[Record]:
             exclusive=exclusive,
             meta=meta,
         )
-        predictions = get_dicts(task, "predictions", path, number)
-        annotations = get_dicts(task, "annotations", path, number)
+        predictions = _get_predictions(task, path, number)
+        if task.get("predictions") and not predictions:
+            losses.lose("predictions of which the file has only ids", record)
+        annotations = _get_annotations(task, path, number)
         if predictions or not annotations:
             marks = [
                 mark
@@ -87,13 +89,28 @@ def read(path: Path, losses: Losses) -> Iterator[Record]:
 def _find_kind(path: Path) -> tuple[str, bool]:
     attr, most = "", 0
     for number, task in read_array(path):
-        for key in ("predictions", "annotations"):
-            for said in get_dicts(task, key, path, number):
-                for result in get_dicts(said, "result", path, number):
-                    attr = attr or _HELD.get(str(result.get("type")), "")
-                    value = get_dict(result, "value", path, number)
-                    most = max(most, len(value.get("choices") or []))
+        annotations = _get_annotations(task, path, number)
+        for said in [*_get_predictions(task, path, number), *annotations]:
+            for result in get_dicts(said, "result", path, number):
+                attr = attr or _HELD.get(str(result.get("type")), "")
+                value = get_dict(result, "value", path, number)
+                most = max(most, len(value.get("choices") or []))
     return attr or "ents", attr == "cats" and most < 2
+
+
+def _get_predictions(
+    task: dict[str, Any], path: Path, number: int
+) -> list[dict[str, Any]]:
+    ids = task.get("predictions")
+    if isinstance(ids, list) and all(type(one) is int for one in ids):
+        return []  # as the Export button has them
+    return get_dicts(task, "predictions", path, number)
+
+
+def _get_annotations(
+    task: dict[str, Any], path: Path, number: int
+) -> list[dict[str, Any]]:
+    return get_dicts(task, "annotations", path, number)
 
 
 def _get_reviewer(annotation: dict[str, Any]) -> str:
