@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from spacy.language import Language
@@ -64,7 +65,7 @@ class Record(NamedTuple):
     exclusive: bool = False
     answer: Answer | None = None
     reviewer: str = ""
-    meta: Mapping[str, Any] = {}
+    meta: Mapping[str, Any] = MappingProxyType({})
 
 
 class Losses:
