@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -37,13 +37,20 @@ class Agreement:
         doc (Doc): Its doc.
         ballots (Mapping[str, Iterable[Offsets]]): Each voter's marks, on tokens.
         """
+        self.add_places(self._target.get_units(doc), ballots)
+
+    def add_places(
+        self, units: Sequence[int], ballots: Mapping[str, Iterable[Offsets]]
+    ) -> None:
+        """Count a text by the characters at which there can be a mark; see
+        Target.get_units.
+        """
         spans = {voter: set(named) for voter, named in ballots.items()}
         for one, other in combinations(sorted(spans), 2):
             self._shared[one, other] += len(spans[one] & spans[other])
             self._named[one, other] += len(spans[one]) + len(spans[other])
         if len(spans) < 2:
             return
-        units = self._target.get_units(doc)
         values: dict[int, Counter[str]] = {}
         for named in spans.values():
             for start, end, label in named:

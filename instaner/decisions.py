@@ -151,6 +151,41 @@ class Decisions(Database):
             texts.setdefault(decision.text, []).append(decision)
         yield from texts.values()
 
+    def count(self, reviewer: str, attr: str) -> dict[str, Any]:
+        """Count what was decided.
+
+        RETURNS (Dict[str, Any]): texts (about which anybody decided); of this person
+            accepted, rejected and skipped (texts), unchanged (accepted as they were
+            proposed) and seconds (the mean time for one); and reviewers, all names.
+        """
+        mine = self._read(
+            "SELECT answer, count(*), sum(marks = proposed), avg(seconds) FROM "
+            "(SELECT answer, marks, proposed, seconds, max(id) FROM decisions WHERE "
+            "reviewer = ? AND attr = ? AND undone = 0 GROUP BY text) GROUP BY answer",
+            (reviewer, attr),
+        )
+        found = {answer: values for answer, *values in mine}
+        (texts,) = self._read(
+            "SELECT count(DISTINCT text) FROM decisions WHERE attr = ? AND undone = 0 "
+            "AND answer != 'skip'",
+            (attr,),
+        ) or ((0,),)
+        names = self._read(
+            "SELECT DISTINCT reviewer FROM decisions WHERE attr = ? AND undone = 0 "
+            "ORDER BY reviewer",
+            (attr,),
+        )
+        accepted = found.get(Answer.ACCEPT.value, (0, 0, None))
+        return {
+            "texts": texts[0],
+            "accepted": accepted[0],
+            "rejected": found.get(Answer.REJECT.value, (0,))[0],
+            "skipped": found.get(Answer.SKIP.value, (0,))[0],
+            "unchanged": accepted[1],
+            "seconds": accepted[2],
+            "reviewers": [name for (name,) in names],
+        }
+
     def set_target(self, target: Target) -> None:
         """Keep which labels there are, beside those of earlier runs."""
         known = self.get_target(target.attr)

@@ -461,7 +461,8 @@ def _write_project(folder: Path, name: str, settings: Settings) -> None:
         for command in project["commands"]
         if command["name"] not in dropped and not command["name"].startswith(_DEMO)
     ]
-    steps = [command["name"] for command in commands]
+    # A page is opened by a person.
+    steps = [c["name"] for c in commands if c["name"] != "review"]
     for command in commands:
         if settings.is_cnn:
             _leave_out_transformer(command)

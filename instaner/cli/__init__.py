@@ -16,6 +16,7 @@ from .new import new_cli
 from .push import push_cli
 from .report import report_cli
 from .responses import responses_app
+from .review import review_cli
 from .runs import runs_cli
 from .split import split_cli
 from .swap import swap_cli
@@ -35,6 +36,7 @@ app.command("generate", context_settings=OVERRIDES)(generate_cli)
 app.command("annotate", context_settings=OVERRIDES)(annotate_cli)
 app.command("estimate", context_settings=OVERRIDES)(estimate_cli)
 app.add_typer(responses_app)
+app.command("review")(review_cli)
 app.command("split")(split_cli)
 app.command("train", context_settings=OVERRIDES)(train_cli)
 app.command("evaluate")(evaluate_cli)
