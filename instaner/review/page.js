@@ -97,7 +97,7 @@ function show(found) {
   $("work").hidden = !item;
   $("nothing").hidden = Boolean(item);
   if (!item) {
-    $("nothing").textContent = "No text is left here. Choose another order, status, label or voter.";
+    $("nothing").textContent = "No text is left here. Choose another order, status, label or voter, or wait while texts are read.";
     return;
   }
   marks = item.marks.map(({ first, last, label }) => ({ first, last, label }));

@@ -600,7 +600,9 @@ def prepare(settings: Settings, path: Path, reviews: Path) -> Review:
         for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
     index.set_state(stage="reading", done=0, total=None, trouble=None)
-    process = get_context("spawn").Process(
+    # A copy of this process has nothing to import, and shares its memory.
+    way = "fork" if sys.platform == "linux" else "spawn"
+    process = get_context(way).Process(
         target=_work, args=(settings, path, reviews, os.getpid()), daemon=True
     )
     process.start()
