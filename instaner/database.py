@@ -90,7 +90,11 @@ class Database:
                 "Check the path."
             ) from err
         connection = sqlite3.connect(
-            self.path, timeout=_WAIT, isolation_level=None, check_same_thread=False
+            self.path,
+            timeout=_WAIT,
+            isolation_level=None,
+            check_same_thread=False,
+            uri=True,  # what is attached can be one
         )
         try:
             if not self._is_ours(connection):

@@ -12,6 +12,8 @@ from .errors import InstaNERError
 from .targets import Offsets, Target, make_mark
 
 REVIEWS = "reviews.db"  # the file's name
+_MOST = 2**53  # above any number of a decision
+
 HUMAN = "human"  # component that reviewers are samples of: human/anna votes
 RANDOM = "random"  # queue whose texts are like those in general
 
@@ -122,19 +124,23 @@ class Decisions(Database):
                 f"INSERT INTO decisions ({names}) VALUES ({values})", row
             )
 
-    def undo(self, reviewer: str, attr: str) -> Decision | None:
-        """RETURNS (Optional[Decision]): The last decision of a person, which no longer
-        counts, or None if there is none."""
-        query = (
-            f"SELECT id, {', '.join(_FIELDS)} FROM decisions WHERE reviewer = ? AND "
-            "attr = ? AND undone = 0 ORDER BY id DESC LIMIT 1"
+    def get_last(self, reviewer: str, attr: str) -> Decision | None:
+        """RETURNS (Optional[Decision]): The last decision of a person, or None."""
+        rows = self._read(
+            f"SELECT {', '.join(_FIELDS)} FROM decisions WHERE reviewer = ? AND "
+            "attr = ? AND undone = 0 ORDER BY id DESC LIMIT 1",
+            (reviewer, attr),
         )
+        return _load(rows[0]) if rows else None
+
+    def undo(self, reviewer: str, attr: str) -> None:
+        """Have the last decision of a person count no more, if there is one."""
         with self._use() as connection, transact(connection):
-            row = connection.execute(query, (reviewer, attr)).fetchone()
-            if row is None:
-                return None
-            connection.execute("UPDATE decisions SET undone = 1 WHERE id = ?", row[:1])
-        return _load(row[1:])
+            connection.execute(
+                "UPDATE decisions SET undone = 1 WHERE id = (SELECT max(id) FROM "
+                "decisions WHERE reviewer = ? AND attr = ? AND undone = 0)",
+                (reviewer, attr),
+            )
 
     def find(self, text: str, attr: str) -> list[Decision]:
         """RETURNS (List[Decision]): What each person decided about a text, the oldest
@@ -152,39 +158,27 @@ class Decisions(Database):
         yield from texts.values()
 
     def count(self, reviewer: str, attr: str) -> dict[str, Any]:
-        """Count what was decided.
+        """Count what a person decided.
 
-        RETURNS (Dict[str, Any]): texts (about which anybody decided); of this person
-            accepted, rejected and skipped (texts), unchanged (accepted as they were
-            proposed) and seconds (the mean time for one); and reviewers, all names.
+        RETURNS (Dict[str, Any]): accepted, rejected and skipped (texts), unchanged
+            (accepted as they were proposed), and seconds (the mean time for a text).
         """
-        mine = self._read(
+        rows = self._read(
             "SELECT answer, count(*), sum(marks = proposed), avg(seconds) FROM "
-            "(SELECT answer, marks, proposed, seconds, max(id) FROM decisions WHERE "
-            "reviewer = ? AND attr = ? AND undone = 0 GROUP BY text) GROUP BY answer",
+            # The row of the last that is no skip, or else of the last.
+            "(SELECT answer, marks, proposed, seconds, max(id + (answer != 'skip') * "
+            f"{_MOST}) FROM decisions WHERE reviewer = ? AND attr = ? AND undone = 0 "
+            "GROUP BY text) GROUP BY answer",
             (reviewer, attr),
         )
-        found = {answer: values for answer, *values in mine}
-        (texts,) = self._read(
-            "SELECT count(DISTINCT text) FROM decisions WHERE attr = ? AND undone = 0 "
-            "AND answer != 'skip'",
-            (attr,),
-        ) or ((0,),)
-        names = self._read(
-            "SELECT DISTINCT reviewer FROM decisions WHERE attr = ? AND undone = 0 "
-            "ORDER BY reviewer",
-            (attr,),
-        )
-        accepted = found.get(Answer.ACCEPT.value, (0, 0, None))
-        return {
-            "texts": texts[0],
-            "accepted": accepted[0],
+        found = {answer: values for answer, *values in rows}
+        counts = {
+            "accepted": found.get(Answer.ACCEPT.value, (0,))[0],
             "rejected": found.get(Answer.REJECT.value, (0,))[0],
             "skipped": found.get(Answer.SKIP.value, (0,))[0],
-            "unchanged": accepted[1],
-            "seconds": accepted[2],
-            "reviewers": [name for (name,) in names],
         }
+        _, unchanged, seconds = found.get(Answer.ACCEPT.value, (0, 0, None))
+        return {**counts, "unchanged": unchanged, "seconds": seconds}
 
     def set_target(self, target: Target) -> None:
         """Keep which labels there are, beside those of earlier runs."""

@@ -57,11 +57,13 @@ def test_undo_brings_back_what_counted_before(decisions):
     decisions.add(make_decision())
     decisions.add(make_decision("ben"))
     decisions.add(make_decision(marks=()))
-    assert decisions.undo("anna", "ents").marks == ()
+    decisions.undo("anna", "ents")
     assert ("anna", Answer.ACCEPT, (DISH,)) in find(decisions)
-    assert decisions.undo("anna", "ents").marks == (DISH,)
+    assert decisions.get_last("anna", "ents").marks == (DISH,)
+    decisions.undo("anna", "ents")
     assert find(decisions) == [("ben", Answer.ACCEPT, (DISH,))]
-    assert decisions.undo("anna", "ents") is None
+    assert decisions.get_last("anna", "ents") is None
+    decisions.undo("anna", "ents")  # there is nothing
 
 
 def test_what_is_undone_stays_in_the_file(decisions):
@@ -141,3 +143,16 @@ def test_ballots_are_of_those_who_accept():
 def test_no_category_is_an_opinion_too():
     found = [make_decision(attr="cats", marks=())]
     assert get_ballots(found) == {"human/anna": [(-1, 0, "")]}
+
+
+def test_a_text_that_is_skipped_later_still_counts_as_accepted(decisions):
+    decisions.add(make_decision(proposed=[DISH], seconds=2))
+    decisions.add(make_decision(answer=Answer.SKIP, marks=()))
+    decisions.add(make_decision(text="Other.", answer=Answer.SKIP, marks=()))
+    assert decisions.count("anna", "ents") == {
+        "accepted": 1,
+        "rejected": 0,
+        "skipped": 1,
+        "unchanged": 1,
+        "seconds": 2,
+    }

@@ -41,7 +41,14 @@ def review_cli(
     """Open a page on which people correct what was annotated. What they decide is kept
     beside the corpus, and counts in `annotate` and `split`."""
     try:
-        from ..review.server import LOCAL, Settings, make_token, prepare, serve
+        from ..review.server import (
+            LOCAL,
+            Settings,
+            listen,
+            make_token,
+            prepare,
+            serve,
+        )
     except ModuleNotFoundError as err:
         if err.name not in ("starlette", "uvicorn"):
             raise
@@ -76,6 +83,7 @@ def review_cli(
         code=code,
     )
     index = annotated.with_name(f"{annotated.name}.{_INDEX}")
+    listener = listen(host, port)  # before an index is made anew
     review = prepare(settings, index, annotated.with_name(REVIEWS))
     token = "" if host in LOCAL else make_token()
     if token:
@@ -84,13 +92,12 @@ def review_cli(
             "read the texts and decide. It is not encrypted."
         )
 
-    def tell(port: int) -> None:
-        address = f"[{host}]" if ":" in host else host
-        msg.good(f"http://{address}:{port}/{f'?token={token}' if token else ''}")
-        msg.text(f"Decisions are kept in {review.decisions.path}. Ctrl+C ends.")
-        sys.stdout.flush()
-
-    serve(review, host=host, port=port, token=token, on_start=tell)
+    address = f"[{host}]" if ":" in host else host
+    query = f"?token={token}" if token else ""
+    msg.good(f"http://{address}:{listener.getsockname()[1]}/{query}")
+    msg.text(f"Decisions are kept in {review.decisions.path}. Ctrl+C ends.")
+    sys.stdout.flush()
+    serve(review, listener, host=host, token=token)
 
 
 def _read_teacher(source: str, target: Target) -> dict[str, Any]:

@@ -4,7 +4,7 @@ that a page opens at once, however large the corpus is."""
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ from ..targets import ENTS, Offsets, Target, are_exclusive, is_category, make_ma
 from ..vote import Standing
 
 _BATCH = 200  # texts written at a time
-_FORMAT = 1  # of what the file has; others are made anew
+_FORMAT = 2  # of what the file has; others are made anew
 _NEAREST_ONE = 1 - 1e-6
 
 CHECKER = "out-of-fold student"  # voter that finds suspects
@@ -130,12 +130,16 @@ class Index(Database):
             candidates TEXT NOT NULL,
             proposed TEXT NOT NULL,
             place REAL NOT NULL,
-            shuffled REAL NOT NULL
+            shuffled REAL NOT NULL,
+            shared REAL NOT NULL
         )""",
         "CREATE INDEX by_place ON texts (place, n)",
         "CREATE INDEX by_chance ON texts (shuffled, n)",
         """CREATE TABLE names (
             kind TEXT, name TEXT, n INTEGER, PRIMARY KEY (kind, name, n)
+        ) WITHOUT ROWID""",
+        """CREATE TABLE kinds (
+            kind TEXT, name TEXT, PRIMARY KEY (kind, name)
         ) WITHOUT ROWID""",
         "CREATE TABLE state (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
     )
@@ -150,7 +154,10 @@ class Index(Database):
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA synchronous = OFF")  # it can be made again
-        connection.execute("ATTACH DATABASE ? AS reviews", (str(self._reviews),))
+        # To be read alone, so that nobody who decides has to wait.
+        uri = f"{self._reviews.resolve().as_uri()}?mode=ro"
+        connection.execute("ATTACH DATABASE ? AS reviews", (uri,))
+        connection.create_function("draw", 1, _draw_place, deterministic=True)
 
     def get_state(self) -> dict[str, Any]:
         """RETURNS (Dict[str, Any]): How far the making of it is; see build."""
@@ -168,7 +175,7 @@ class Index(Database):
 
     def get_names(self, kind: str) -> list[str]:
         """RETURNS (List[str]): All that are named: kind "label" or "voter"."""
-        query = "SELECT DISTINCT name FROM names WHERE kind = ? ORDER BY name"
+        query = "SELECT name FROM kinds WHERE kind = ? ORDER BY name"
         with self._use() as connection:
             return [name for (name,) in connection.execute(query, (kind,))]
 
@@ -184,17 +191,16 @@ class Index(Database):
                     json.dumps(item.candidates, ensure_ascii=False),
                     json.dumps(item.proposed, ensure_ascii=False),
                     item.place,
-                    shuffle(item.text),
+                    _draw_place(item.text),
+                    draw(item.text, "overlap"),
                 )
             )
             names += _name(item)
         with self._use() as connection, transact(connection):
             connection.executemany(
-                "INSERT INTO texts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows
+                "INSERT INTO texts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
             )
-            connection.executemany(
-                "INSERT OR IGNORE INTO names VALUES (?, ?, ?)", names
-            )
+            _add_names(connection, names)
 
     def add_opinions(
         self,
@@ -225,7 +231,7 @@ class Index(Database):
                     "UPDATE texts SET candidates = ?, place = ? WHERE n = ?",
                     (json.dumps(changed.candidates, ensure_ascii=False), place, n),
                 )
-                connection.executemany(_ADD_NAME, _name(changed))
+                _add_names(connection, _name(changed))
 
     def get(self, n: int) -> Item | None:
         """RETURNS (Optional[Item]): The text of a number, or None."""
@@ -235,7 +241,7 @@ class Index(Database):
     def find(self, text: str) -> Item | None:
         """RETURNS (Optional[Item]): A text, or None if it is not in the corpus."""
         row = self._find(
-            f"{_SELECT} WHERE shuffled = ? AND text = ?", (shuffle(text), text)
+            f"{_SELECT} WHERE shuffled = ? AND text = ?", (_draw_place(text), text)
         )
         return None if row is None else _load(row)
 
@@ -262,7 +268,7 @@ class Index(Database):
         where, values = _make_where(wanted, attr)
         if wanted.status is Status.TODO:
             where.append(
-                "(t.shuffled < :overlap OR (NOT EXISTS (SELECT 1 FROM "
+                "(t.shared < :overlap OR (NOT EXISTS (SELECT 1 FROM "
                 "reviews.decisions AS d WHERE d.text = t.text AND d.attr = :attr AND "
                 "d.undone = 0 AND d.answer != 'skip') AND t.n NOT IN "
                 f"({', '.join(str(int(n)) for n in taken)})))"
@@ -281,14 +287,16 @@ class Index(Database):
         item = _load(row)
         return item._replace(queue=Queue.RANDOM) if by_chance else item
 
-    def count(self, wanted: Filter, attr: str) -> int:
-        """RETURNS (int): Number of texts that a filter leaves."""
-        where, values = _make_where(wanted, attr)
-        query = f"SELECT count(*) FROM texts AS t WHERE {' AND '.join(where)}"
-        return int(self._find(query, values)[0])
+    def count_decided(self, attr: str) -> int:
+        """RETURNS (int): Number of texts about which somebody decided."""
+        query = (
+            "SELECT count(DISTINCT t.n) FROM reviews.decisions AS d JOIN texts AS t ON "
+            "t.shuffled = draw(d.text) AND t.text = d.text WHERE d.attr = ? AND "
+            "d.undone = 0 AND d.answer != 'skip'"
+        )
+        return int(self._find(query, (attr,))[0])
 
 
-_ADD_NAME = "INSERT OR IGNORE INTO names VALUES (?, ?, ?)"
 _SELECT = "SELECT n, id, text, tokens, candidates, proposed, place FROM texts AS t"
 
 
@@ -346,15 +354,35 @@ def _name(item: Item) -> Iterator[tuple[str, str, int]]:
             yield "voter", voter, item.n
 
 
-def shuffle(text: str) -> float:
-    """RETURNS (float): A number from 0 to below 1, drawn by the text."""
-    digest = hashlib.sha256(text.encode()).digest()
+def _add_names(
+    connection: sqlite3.Connection, names: Iterable[tuple[str, str, int]]
+) -> None:
+    names = list(names)
+    connection.executemany("INSERT OR IGNORE INTO names VALUES (?, ?, ?)", names)
+    kinds = {name[:2] for name in names}
+    connection.executemany("INSERT OR IGNORE INTO kinds VALUES (?, ?)", kinds)
+
+
+def draw(text: str, purpose: str) -> float:
+    """RETURNS (float): A number from 0 to below 1, drawn by the text. What is drawn for
+    one purpose says nothing of another.
+    """
+    digest = hashlib.sha256(f"{purpose}:{text}".encode()).digest()
     return int.from_bytes(digest[:4], "big") / 2**32
 
 
+def _draw_place(text: str) -> float:
+    return draw(text, "place")
+
+
+def flatten(marks: Iterable[Offsets]) -> list[Offsets]:
+    """RETURNS (List[Offsets]): Marks, of categories as make_mark has them, in order."""
+    return sorted(make_mark(m[2]) if is_category(m) else m for m in marks)
+
+
 def _get_mark(row: dict[str, Any]) -> Offsets:
-    mark = row["start"], row["end"], row["label"]
-    return make_mark(row["label"]) if is_category(mark) else mark
+    (mark,) = flatten([(row["start"], row["end"], row["label"])])
+    return mark
 
 
 def _make_candidate(mark: Offsets) -> dict[str, Any]:
@@ -395,22 +423,19 @@ def make_item(n: int, doc: Doc, target: Target) -> Item:
     for row in provenance.get("spans", ()):
         start, end, label = _get_mark(row)
         rows.append({**row, "start": start, "end": end, "label": label})
-    proposed = [
-        make_mark(mark[2]) if is_category(mark) else mark
-        for mark in target.get_marks(doc)
-    ]
+    proposed = flatten(target.get_marks(doc))
     known = {_get_mark(row) for row in rows}
     rows += [_make_candidate(mark) for mark in proposed if mark not in known]
     disputed = sum(row["standing"] == Standing.DISPUTED.value for row in rows)
     queue = Queue.DISPUTED if disputed else Queue.REST
-    rank = 1 / (1 + disputed) if disputed else shuffle(doc.text)
+    rank = 1 / (1 + disputed) if disputed else _draw_place(doc.text)
     return Item(
         n,
         str(provenance.get("id", n)),
         doc.text,
         [(token.idx, token.idx + len(token)) for token in doc],
         rows,
-        sorted(proposed),
+        proposed,
         queue,
         _ORDER.index(queue) + min(rank, _NEAREST_ONE),
     )
@@ -421,8 +446,8 @@ def get_fingerprint(
 ) -> str:
     """RETURNS (str): What tells whether an index is that of a corpus as it is now."""
     files = sorted(source.glob("*.spacy")) if source.is_dir() else [source]
-    if student is not None and Path(student).exists():
-        files.append(Path(student))
+    if student is not None:
+        files += sorted(path for path in Path(student).rglob("*") if path.is_file())
     stats = [
         (str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files
     ]
@@ -437,7 +462,6 @@ def build(
     *,
     student: Language | None = None,
     suspects: int = 0,
-    check_alive: Callable[[], object] = lambda: None,
 ) -> None:
     """Index a corpus. The state says how far it is: stage is "reading", "student",
     "checking" or "done", done and total count texts, and trouble is what went wrong.
@@ -448,7 +472,6 @@ def build(
     student (Optional[Language]): Pipeline whose opinions are added.
     suspects (int): In how many texts at most, drawn by chance, label errors are looked
         for (see recheck.find_suspects).
-    check_alive (Callable[[], object]): Called now and then; it can raise.
     """
     meta = source.with_name(f"{source.name}.meta.json")
     total = srsly.read_json(meta).get("texts") if meta.exists() else None
@@ -456,16 +479,15 @@ def build(
     vocab = Vocab()
     done = 0
     for docs in minibatch(read_docs(source, vocab), _BATCH):
-        check_alive()
         index.add(make_item(done + k, doc, target) for k, doc in enumerate(docs))
         done += len(docs)
         index.set_state(done=done)
     index.set_state(total=done)
     if student is not None:
-        _ask_student(index, student, target, done, check_alive)
+        _ask_student(index, student, target, done)
     if suspects:
         index.set_state(stage="checking", done=0, total=min(done, suspects))
-        _check(index, source, target, done, suspects, check_alive)
+        _check(index, source, target, done, suspects)
     index.set_state(stage="done", done=done, total=done)
 
 
@@ -474,11 +496,9 @@ def _ask_student(
     student: Language,
     target: Target,
     total: int,
-    check_alive: Callable[[], object],
 ) -> None:
     index.set_state(stage="student", done=0, total=total)
     for start in range(0, total, _BATCH):
-        check_alive()
         items = [
             item
             for n in range(start, min(total, start + _BATCH))
@@ -487,10 +507,7 @@ def _ask_student(
         opinions = []
         docs = student.pipe(item.text for item in items)
         for item, doc in zip(items, docs, strict=True):
-            marks = [
-                make_mark(mark[2]) if is_category(mark) else mark
-                for mark in target.get_marks(doc)
-            ]
+            marks = flatten(target.get_marks(doc))
             differences = len(set(marks) ^ set(item.proposed))
             rank = 1 / (1 + differences) if differences else -1
             opinions.append(Opinion(item.n, marks, rank))
@@ -504,16 +521,14 @@ def _check(
     target: Target,
     total: int,
     at_most: int,
-    check_alive: Callable[[], object],
 ) -> None:
     share = at_most / total if total else 1
     vocab = spacy.blank("xx").vocab
     numbered = [
         (n, doc)
         for n, doc in enumerate(read_docs(source, vocab))
-        if shuffle(doc.text) < share
+        if draw(doc.text, "check") < share
     ]
-    check_alive()
     try:
         found = find_suspects([doc for _, doc in numbered], target)
     except InstaNERError as err:  # too few texts, or cleanlab is missing
@@ -523,8 +538,7 @@ def _check(
     for suspect in found:  # the worst first
         n = numbered[suspect.doc][0]
         marks, score = opinions.get(n, ([], suspect.score))
-        seen = [make_mark(m[2]) if is_category(m) else m for m in suspect.predicted]
-        opinions[n] = ([*marks, *seen], score)
+        opinions[n] = ([*marks, *flatten(suspect.predicted)], score)
     index.add_opinions(
         CHECKER,
         Queue.SUSPICIOUS,

@@ -79,6 +79,11 @@ function getFilter() {
   return query;
 }
 
+function byChance() { // drawn from all texts, and not chosen otherwise
+  const reviewer = $("reviewer").value.trim();
+  return new URLSearchParams({ reviewer, queue: "random", status: "to do", label: "", voter: "", search: "" });
+}
+
 async function next({ start = false } = {}) {
   const query = getFilter();
   const wanted = () => call(`/api/next?${query}`);
@@ -312,7 +317,7 @@ const decide = (answer) => act(async () => {
     answer,
     marks: answer === "accept" ? marks : [],
     seconds: (now - shownAt - away) / 1000,
-    by_chance: $("queue").value === "random",
+    by_chance: getFilter().toString() === byChance().toString(),
   });
   say();
   await next();
@@ -439,6 +444,8 @@ document.addEventListener("keydown", (event) => {
     const label = session?.labels[(Number(key) + 9) % 10];
     if (label && item) run = () => setLabel(label);
   } else {
+    // Of a key that is held, only what moves is done again.
+    if (event.repeat && /^[axsu]$|^Enter$/i.test(key)) return;
     // A button that has the focus is pressed by Enter.
     if (key === "Enter" && event.target.closest("button")) return;
     const name = key.length === 1 ? key.toLowerCase() : key;
@@ -482,7 +489,7 @@ document.addEventListener("pointerup", () => { anchor = null; });
 document.addEventListener("pointercancel", () => { anchor = null; });
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) hiddenAt = performance.now();
-  else if (hiddenAt !== null) away += performance.now() - hiddenAt;
+  else if (hiddenAt !== null) away += performance.now() - Math.max(hiddenAt, shownAt);
 });
 
 // ---- Start
@@ -527,13 +534,13 @@ $("try-form").onsubmit = (event) => { event.preventDefault(); act(tryText); };
 $("filters").onsubmit = (event) => event.preventDefault();
 $("filters").onchange = () => act(() => next({ start: true }), { waits: true });
 $("reviewer").onchange = () => {
-  saved("reviewer", $("reviewer").value.trim());
+  saved(`reviewer ${session.reviewer}`, $("reviewer").value.trim());
   act(() => next({ start: true }), { waits: true });
 };
 
 act(async () => {
   fill(await call("/api/session"));
-  $("reviewer").value = saved("reviewer") || session.reviewer;
+  $("reviewer").value = saved(`reviewer ${session.reviewer}`) || session.reviewer;
   await next({ start: true });
 });
 setTimeout(watch, 300);

@@ -4,6 +4,7 @@ import hmac
 import json
 import os
 import secrets
+import signal
 import socket
 import sys
 import time
@@ -11,9 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from threading import Lock
-from typing import Any
+from threading import Lock, Thread
+from typing import IO, Any
 
 import uvicorn
 from spacy.language import Language
@@ -41,6 +43,7 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 _LEASE = 600  # seconds for which a text is its reviewer's
 _COOKIE = "instaner_review"
 _LONGEST = 100_000  # characters of a text to try
+_MOST = 2**53
 _BIGGEST = 10_000_000  # bytes of a request
 _PAGE = {
     "/": ("page.html", "text/html"),
@@ -105,8 +108,11 @@ class Review:
         self.index = index
         self.decisions = decisions
         self.target = settings.target
+        self.worker: BaseProcess | None = None  # that makes the index, if one does
+        self.lock: IO[bytes] | None = None  # that is held while this is
         self._lock = Lock()
         self._leases: dict[int, tuple[str, float]] = {}
+        self._trying = Lock()  # apart: a teacher takes its time
         self._systems: dict[str, Language] = {}
 
     def describe(self) -> dict[str, Any]:
@@ -135,8 +141,12 @@ class Review:
 
     def get_progress(self, reviewer: str) -> dict[str, Any]:
         """RETURNS (Dict[str, Any]): How far the index and this person are."""
+        state = self.index.get_state()
+        if not state.get("trouble") and self.worker and self.worker.exitcode:
+            state["trouble"] = "The corpus was not read to its end; see the terminal."
         return {
-            "state": self.index.get_state(),
+            "state": state,
+            "texts": self.index.count_decided(self.target.attr),
             **self.decisions.count(reviewer, self.target.attr),
         }
 
@@ -154,7 +164,9 @@ class Review:
             item = self.index.find(accepted[0].text)
             if item is None:
                 continue  # of another corpus
-            units = target.get_units(Doc(Vocab())) or [s for s, _ in item.tokens]
+            units = [start for start, _ in item.tokens]
+            if target.attr == "cats":
+                units = target.get_units(Doc(Vocab()))
             for decision in accepted:
                 pair = {"teacher": decision.proposed, "person": decision.marks}
                 teacher.setdefault(decision.reviewer, Agreement(target)).add_places(
@@ -208,12 +220,8 @@ class Review:
             self._leases[item.n] = (wanted.reviewer, now + _LEASE)
         return self._show(item, wanted.reviewer)
 
-    def get(self, n: int, reviewer: str) -> dict[str, Any]:
-        """RETURNS (Dict[str, Any]): A text by its number."""
-        return self._show(self._get(n), reviewer)
-
     def _get(self, n: int) -> Item:
-        item = self.index.get(n)
+        item = self.index.get(n) if abs(n) < _MOST else None
         if item is None:
             raise _Refused(f"There is no text {n}.")
         return item
@@ -222,7 +230,7 @@ class Review:
         found = self.decisions.find(item.text, self.target.attr)
         mine = next((d for d in found if d.reviewer == reviewer), None)
         marks = mine.marks if mine and mine.answer is Answer.ACCEPT else item.proposed
-        starts = [start for start, _ in item.tokens[1:]] + [len(item.text)]
+        starts = [*(start for start, _ in item.tokens), len(item.text)][1:]
         first = item.tokens[0][0] if item.tokens else len(item.text)
         return {
             "n": item.n,
@@ -270,7 +278,7 @@ class Review:
         answer = Answer(_get_one(body, "answer", [answer.value for answer in Answer]))
         marks = self._read_marks(item, body.get("marks", []))
         seconds = body.get("seconds")
-        is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        is_time = isinstance(seconds, int | float) and 0 <= seconds < _MOST
         self.decisions.add(
             Decision(
                 item.text,
@@ -281,7 +289,7 @@ class Review:
                 tuple(item.proposed),
                 item.id,
                 Queue.RANDOM.value if body.get("by_chance") else item.queue.value,
-                round(float(seconds), 1) if is_number else None,  # type: ignore[arg-type]
+                round(float(seconds), 1) if is_time else None,  # type: ignore[arg-type]
             )
         )
         with self._lock:
@@ -310,15 +318,16 @@ class Review:
         """RETURNS (Dict[str, Any]): The text about which the last decision is taken
         back, with the marks that it had."""
         reviewer = _get_reviewer(body)
-        decision = self.decisions.undo(reviewer, self.target.attr)
+        decision = self.decisions.get_last(reviewer, self.target.attr)
         if decision is None:
             raise _Refused("There is nothing to undo.")
         item = self.index.find(decision.text)
         if item is None:
             raise _Refused(
-                f"The decision about text {decision.text_id} is taken back; the text "
-                "is no longer in the corpus."
+                f"The last decision is about text {decision.text_id}, which is not in "
+                "this corpus: it is not undone."
             )
+        self.decisions.undo(reviewer, self.target.attr)
         shown = self._show(item, reviewer)
         if decision.answer is Answer.ACCEPT:
             shown["marks"] = self._to_tokens(item, decision.marks)
@@ -369,7 +378,7 @@ class Review:
             raise _Refused(f"Give a text, of at most {_LONGEST:,} characters.")
         answers = {}
         for name, source in self.settings.systems.items():
-            with self._lock:  # one at a time is loaded
+            with self._trying:
                 try:
                     if name not in self._systems:
                         load = load_teacher if name == "teacher" else load_pipeline
@@ -448,11 +457,6 @@ def make_app(review: Review, *, host: str = LOCAL[0], token: str = "") -> Starle
         wanted, after = _read_filter(request)
         return review.get_next(wanted, after)
 
-    def get_text(request: Request, body: dict[str, Any]) -> Any:
-        return review.get(
-            int(request.path_params["n"]), _get_reviewer(request.query_params)
-        )
-
     def get_progress(request: Request, body: dict[str, Any]) -> Any:
         return review.get_progress(_get_reviewer(request.query_params))
 
@@ -465,7 +469,6 @@ def make_app(review: Review, *, host: str = LOCAL[0], token: str = "") -> Starle
     gets: dict[str, Callable[[Request, dict[str, Any]], Any]] = {
         "/api/session": lambda request, body: review.describe(),
         "/api/next": get_next,
-        "/api/texts/{n:int}": get_text,
         "/api/progress": get_progress,
         "/api/agreement": lambda request, body: review.get_agreement(),
     }
@@ -507,7 +510,7 @@ class _Guard:
         if given is not None and request.url.path == "/" and self._is_right(given):
             response = RedirectResponse("/", headers=_HEADERS)
             response.set_cookie(
-                _COOKIE, self.token, httponly=True, samesite="strict", path="/"
+                _COOKIE, self.token, httponly=True, samesite="lax", path="/"
             )
         elif not self._is_right(request.cookies.get(_COOKIE, "")):
             response = _say("Open the address with its token, as it was printed.", 403)
@@ -528,7 +531,7 @@ async def _read_body(request: Request) -> dict[str, Any]:
             raise _Refused("The request is too long.")
     try:
         body = json.loads(data)
-    except ValueError as err:
+    except (RecursionError, ValueError) as err:
         raise _Refused(f"The request is no JSON ({err}).") from err
     if not isinstance(body, dict):
         raise _Refused("The request has to be a JSON object.")
@@ -556,12 +559,15 @@ def _read_filter(request: Request) -> tuple[Filter, tuple[float, int] | None]:
 
 
 def _work(settings: Settings, path: Path, reviews: Path, parent: int) -> None:
-    """Make the index, in a process of its own."""
+    """Make the index, in a process of its own, which ends when the server does."""
 
-    def check_alive() -> None:
-        if os.getppid() != parent:
-            sys.exit()
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=watch, daemon=True).start()
     index = Index(path, reviews)
     try:
         if settings.code is not None:
@@ -573,11 +579,36 @@ def _work(settings: Settings, path: Path, reviews: Path, parent: int) -> None:
             settings.target,
             student=None if student is None else load_pipeline(student),
             suspects=settings.suspects,
-            check_alive=check_alive,
         )
-        index.set_state(fingerprint=settings.fingerprint)
+        if not index.get_state()["trouble"]:
+            index.set_state(fingerprint=settings.fingerprint)
     except InstaNERError as err:
         index.set_state(trouble=str(err))
+
+
+def _lock(path: Path, source: Path) -> IO[bytes] | None:
+    """Hold a corpus, as two servers would show two people the same text."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file_ = path.open("wb")
+    except OSError as err:
+        raise InstaNERError(
+            f"{path} cannot be written ({err.strerror}). A page keeps its files beside "
+            "the corpus: check the folder's permissions."
+        ) from err
+    try:
+        fcntl.lockf(file_, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a copy of this has it not
+    except OSError as err:
+        file_.close()
+        raise InstaNERError(
+            f"{source} is open on another page. Take its address: several people can "
+            "review there, each with a name."
+        ) from err
+    return file_
 
 
 def prepare(settings: Settings, path: Path, reviews: Path) -> Review:
@@ -590,60 +621,58 @@ def prepare(settings: Settings, path: Path, reviews: Path) -> Review:
     RETURNS (Review): What the page asks for.
     RAISES (InstaNERError): If a file cannot be used.
     """
+    lock = _lock(path.with_name(f"{path.name}.lock"), settings.source)
     decisions = Decisions(reviews)
     decisions.set_target(settings.target)
     index = Index(path, reviews)
+    review = Review(settings, index, decisions)
+    review.lock = lock
     if path.exists():
         if index.get_state().get("fingerprint") == settings.fingerprint:
-            return Review(settings, index, decisions)
+            return review
         index.close()
         for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
     index.set_state(stage="reading", done=0, total=None, trouble=None)
     # A copy of this process has nothing to import, and shares its memory.
     way = "fork" if sys.platform == "linux" else "spawn"
-    process = get_context(way).Process(
+    index.close()  # what is open, the copy would have, too
+    decisions.close()
+    review.worker = get_context(way).Process(  # type: ignore[attr-defined]
         target=_work, args=(settings, path, reviews, os.getpid()), daemon=True
     )
-    process.start()
-    return Review(settings, index, decisions)
+    review.worker.start()
+    return review
 
 
-def serve(
-    review: Review,
-    *,
-    host: str,
-    port: int,
-    token: str = "",
-    on_start: Callable[[int], object] = lambda port: None,
-) -> None:
-    """Serve the page until the process is ended.
+def listen(host: str, port: int) -> socket.socket:
+    """Listen on an address; those who come wait until it is served.
 
-    review (Review): What it serves.
-    host (str): Address to listen on.
+    host (str): Address.
     port (int): Port; 0: any that is free.
-    token (str): See make_app.
-    on_start (Callable[[int], object]): Called with the port, when it is open.
-    RAISES (InstaNERError): If the address cannot be listened on.
+    RETURNS (socket.socket): The socket.
+    RAISES (InstaNERError): If it cannot be listened on.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-        except OSError as err:
-            raise InstaNERError(
-                f"{host}, port {port}, cannot be listened on ({err.strerror}). Give "
-                "another --port, or --host."
-            ) from err
-        listener.listen(128)
-        on_start(listener.getsockname()[1])
-        config = uvicorn.Config(
-            make_app(review, host=host, token=token),
-            log_level="warning",
-            timeout_graceful_shutdown=2,
-        )
-        uvicorn.Server(config).run(sockets=[listener])
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except (OSError, UnicodeError) as err:
+        listener.close()
+        raise InstaNERError(
+            f"{host}, port {port}, cannot be listened on ({err}). Give another --port, "
+            "or --host."
+        ) from err
+    listener.listen(128)
+    return listener
+
+
+def serve(review: Review, listener: socket.socket, *, host: str, token: str) -> None:
+    """Serve the page until the process is ended; see make_app."""
+    app = make_app(review, host=host, token=token)
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 def make_token() -> str:

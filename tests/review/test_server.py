@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ from spacy.language import Language
 from spacy.tokens import Doc, Span
 
 from instaner.corpus import PROVENANCE, write_shards
-from instaner.decisions import Answer, Decisions
+from instaner.decisions import Answer, Decision, Decisions
 from instaner.targets import ENTS, Target
 
 pytest.importorskip("starlette")
@@ -23,7 +25,7 @@ from instaner.review.index import (
     build,
     find_target,
 )
-from instaner.review.server import Review, Settings, make_app
+from instaner.review.server import Review, Settings, _lock, make_app
 
 DISH, POT = "DISH", "POT"
 MakeReview = Callable[..., Review]
@@ -230,6 +232,19 @@ def test_everybody_is_shown_what_overlaps(
     assert len(get_ids(client, reviewer="ben")) == 20
 
 
+def test_what_everybody_is_shown_is_drawn_from_all(
+    make_review: MakeReview, nlp: Language
+) -> None:
+    docs = [make_doc(nlp, f"T{k} tacos.") for k in range(300)]
+    client = open_client(make_review(*docs, overlap=0.2))
+    shown = []
+    for reviewer in ["anna", "ben"] * 50:
+        item = get_next(client, reviewer=reviewer)
+        decide(client, n=item["n"], reviewer=reviewer)
+        shown.append(item["id"])
+    assert 3 <= len(shown) - len(set(shown)) <= 30  # of 50
+
+
 def test_agreement(client: TestClient) -> None:
     decide(client, n=0, marks=[span(1, 2)])
     decide(client, n=0, marks=[span(1, 2), span(4, 5, POT)], reviewer="ben")
@@ -266,6 +281,60 @@ def test_a_bad_decision_is_refused(
     assert [*review.decisions.read("ents")] == []
 
 
+def test_an_empty_text_is_no_dead_end(make_review: MakeReview, nlp: Language) -> None:
+    review = make_review(
+        nlp.make_doc(""), make_doc(nlp, "Tacos.", ("Tacos", DISH, "trusted"))
+    )
+    client = open_client(review)
+    ids = {get_next(client)["id"]}
+    decide(client, n=0, answer="reject")
+    assert len(ids | {get_next(client)["id"]}) <= 2
+
+
+def test_undo_leaves_another_corpus_alone(client: TestClient, review: Review) -> None:
+    other = Decision("Elsewhere.", "ents", "anna", Answer.ACCEPT)
+    review.decisions.add(other)
+    reply = client.post("/api/undo", json={"reviewer": "anna"})
+    assert "is not undone" in reply.json()["trouble"]
+    assert len(review.decisions.find("Elsewhere.", "ents")) == 1
+    progress = client.get("/api/progress", params={"reviewer": "anna"}).json()
+    assert progress["texts"] == 0  # of this corpus
+
+
+@pytest.mark.parametrize("seconds", ["1e999", "-3", "true", '"x"'])
+def test_an_odd_time_is_no_time(
+    client: TestClient, review: Review, seconds: str
+) -> None:
+    body = '{"n": 0, "reviewer": "anna", "answer": "accept", "marks": [], "seconds": '
+    headers = {"Content-Type": "application/json"}
+    client.post("/api/decisions", content=f"{body}{seconds}}}", headers=headers)
+    (decision,) = review.decisions.find("One ramen in a wok.", "ents")
+    assert decision.seconds in (None, 1.0)
+    assert client.get("/api/progress", params={"reviewer": "anna"}).status_code == 200
+
+
+def test_a_teacher_that_takes_its_time_holds_up_nobody(review: Review) -> None:
+    client = open_client(review)
+    with review._trying:
+        assert get_next(client) is not None
+        assert decide(client).status_code == 200
+
+
+def test_a_corpus_has_one_page(tmp_path: Path, nlp: Language) -> None:
+    write_shards([nlp.make_doc("Tacos.")], tmp_path / "annotated")
+    script = (
+        "import sys, pathlib; from instaner.review.server import _lock;"
+        "_lock(pathlib.Path(sys.argv[1]), pathlib.Path('annotated'))"
+    )
+    path = tmp_path / "index.lock"
+    command = [sys.executable, "-c", script, str(path)]
+    lock = _lock(path, tmp_path)
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "annotated is open on another page" in refused.stderr
+    lock.close()
+    subprocess.run(command, check=True)
+
+
 @pytest.mark.parametrize("content", [b'{"n": 0', b"[]", b"\xff", b""])
 def test_half_a_request_is_refused(client: TestClient, content: bytes) -> None:
     headers = {"Content-Type": "application/json"}
@@ -296,7 +365,7 @@ def test_another_name_that_points_here_is_refused(review: Review) -> None:
         "/page.css/../server.py",
         "/server.py",
         "/static/../../etc/passwd",
-        "/api/texts/..%2f..%2fetc%2fpasswd",
+        "/api/..%2f..%2fetc%2fpasswd",
         "//etc/passwd",
     ],
 )
