@@ -2,6 +2,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -194,3 +195,23 @@ def test_case_study_reads_labels_and_trains_on_them(
         assert row["accuracy"] == pytest.approx(sum(row["runs"]) / 2)
         assert row["sentences_per_second"] > 0
     assert students[1]["less_majority"]["low"] <= students[1]["less_majority"]["high"]
+
+
+@pytest.mark.skipif(
+    shutil.which("chromium") is None, reason="needs Chromium, as `chromium` on the path"
+)
+def test_benchmark_of_the_review_page_measures(tmp_path: Path) -> None:
+    output = tmp_path / "bench.json"
+    command = [sys.executable, "scripts/bench_review.py", "--json", str(output)]
+    done = subprocess.run(
+        [*command, "--n", "300", "--decisions", "5"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    # Beside other tests a target may be missed.
+    assert ("MISSED" in done.stdout) == (done.returncode == 1), done.stderr
+    found = json.loads(output.read_text("utf8"))
+    assert (found["texts"], found["decisions"]) == (300, 5)
+    assert 0 < found["next_seconds_median"] <= found["next_seconds_max"]
+    assert 50 < found["peak_mb"] < 2000
