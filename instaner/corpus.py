@@ -19,8 +19,6 @@ from .decisions import (
     Answer,
     Decision,
     Decisions,
-    get_ballots,
-    is_rejected,
 )
 from .errors import InstaNERError
 from .files import check_exists, get_field, read_jsonl, write_whole
@@ -35,7 +33,7 @@ from .targets import (
     make_mark,
     mark_categories,
 )
-from .vote import Candidate, Policy, Rule, Standing, set_marks, vote
+from .vote import Candidate, Standing, set_marks, settle
 
 # Under this key of doc.user_data stands where a doc comes from: id, brief, votes …
 PROVENANCE = "instaner"
@@ -342,18 +340,12 @@ def _read_reviewed(path: Path, attr: str) -> Iterator[_Reviewed]:
             "once more."
         )
     for decided in texts:
-        accepted = [d for d in decided if d.answer is Answer.ACCEPT]
-        if is_rejected(decided) or not accepted:
+        candidates = settle(decided, target)
+        if candidates is None:
             continue
-        ballots = get_ballots(accepted)
-        if attr == "cats":
-            ballots = {
-                voter: target.make_marks(label for *_, label in marks)
-                for voter, marks in ballots.items()
-            }
-        candidates = vote(ballots, Policy(Rule.MAJORITY))
         if attr == "cats" and not _is_settled(candidates, target):
             continue
+        accepted = [d for d in decided if d.answer is Answer.ACCEPT]
         yield _Reviewed(decided[0].text, accepted, candidates, target)
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy
 from spacy.tokens import Doc
 
-from .decisions import HUMAN
+from .decisions import HUMAN, Decision, get_ballots, is_rejected
 from .errors import InstaNERError
 from .targets import ENTS, Offsets, Target
 
@@ -82,7 +82,7 @@ class Policy:
     def trusts(self, score: float) -> bool:
         """RETURNS (bool): Whether a share, or probability, makes a span trusted."""
         if self.rule in (Rule.MAJORITY, Rule.SOFT):
-            return _is_majority(score)
+            return is_majority(score)
         return score >= (1 if self.rule is Rule.UNANIMOUS else self.trust) - _EPSILON
 
     def is_decisive(self, voter: str) -> bool:
@@ -209,7 +209,7 @@ def vote(
         leads = _compare(scores)
         trusted = {span for span in scores if leads[span] > _EPSILON}
     else:
-        trusted = _choose(scores, _is_majority if decisive else policy.trusts)
+        trusted = _choose(scores, is_majority if decisive else policy.trusts)
     standings = dict.fromkeys(trusted, Standing.TRUSTED)
     covered = {i for start, end, _ in trusted for i in range(start, end)}
     rest = [span for span in voters if span not in standings]
@@ -222,7 +222,7 @@ def vote(
         open_ = [s for s in rest if standings[s] is Standing.DISPUTED]
         free = {s: scores[s] for s in open_ if covered.isdisjoint(range(s[0], s[1]))}
         standings.update(dict.fromkeys(open_, Standing.DROPPED))
-        chosen = _choose(free, _is_majority)
+        chosen = _choose(free, is_majority)
         standings.update(dict.fromkeys(chosen, Standing.TRUSTED))
     disputes = _find_disputes(voters)
     return [
@@ -235,6 +235,30 @@ def vote(
         )
         for span in sorted(voters)
     ]
+
+
+def settle(decisions: Iterable[Decision], target: Target) -> list[Candidate] | None:
+    """Make one opinion of what several people decided about a text: what more than half
+    of those who accept it marked is trusted.
+
+    decisions (Iterable[Decision]): What each decided.
+    target (Target): What is annotated. Labels that it lacks are taken too.
+    RETURNS (Optional[List[Candidate]]): Every mark, in the order of the text; None if
+        nobody accepts the text, or more people reject it.
+    """
+    decisions = [*decisions]
+    ballots = get_ballots(decisions)
+    if is_rejected(decisions) or not ballots:
+        return None
+    if target.attr == "cats":
+        marked = sorted(label for marks in ballots.values() for *_, label in marks)
+        labels = dict.fromkeys((*target.labels, *filter(None, marked)))
+        target = target._replace(labels=tuple(labels))
+        ballots = {
+            voter: target.make_marks(label for *_, label in marks)
+            for voter, marks in ballots.items()
+        }
+    return vote(ballots, Policy(Rule.MAJORITY))
 
 
 def set_marks(
@@ -429,7 +453,8 @@ def _compare(scores: Mapping[Offsets, float]) -> dict[Offsets, float]:
     return leads
 
 
-def _is_majority(share: float) -> bool:
+def is_majority(share: float) -> bool:
+    """RETURNS (bool): Whether a share is more than half."""
     return share > 0.5 + _EPSILON
 
 

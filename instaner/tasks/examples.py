@@ -12,12 +12,12 @@ import numpy as np
 import srsly
 from spacy.util import minibatch
 
-from ..decisions import Answer, Decision, Decisions, get_ballots
+from ..decisions import Answer, Decision, Decisions
 from ..encoders import find_encoder
 from ..errors import InstaNERError
 from ..files import check_file, read_jsonl, write_whole
-from ..targets import Offsets
-from ..vote import Policy, Rule, Standing, vote
+from ..targets import Offsets, Target
+from ..vote import Standing, settle
 from .categories import NONE
 
 logger = logging.getLogger(__name__)
@@ -25,8 +25,6 @@ logger = logging.getLogger(__name__)
 POS, NEG = "POS", "NEG"  # the answers where there is one label
 
 _STORES = (".db", ".sqlite", ".sqlite3")
-# Who is outvoted is so; what half of the people say is disputed.
-_MAJORITY = Policy(rule=Rule.MAJORITY, drop=0.49)
 
 # A word; or, where nothing parts words, a character (Thai to Burmese, Khmer, Chinese,
 # Japanese); or a sign.
@@ -209,21 +207,22 @@ def _fold(text: str) -> str:
 def _read_reviews(
     path: Path, attr: Literal["ents", "cats"], labels: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    """Examples from the texts that more than half of those who decided about them
-    accepted, with what more than half of these marked. Where that leaves a dispute, the
-    text is no example."""
+    """Examples from the texts that people accept, as vote.settle makes one opinion of
+    theirs. Where that leaves a dispute, the text is no example."""
     reviews = Decisions(path)
     found = list(reviews.read(attr))
+    target = reviews.get_target(attr) or Target(attr, tuple(labels))
     reviews.close()
     if not found:
         logger.warning("No reviewed texts in %s yet: prompts have no examples", path)
     for decisions in found:
-        accepted = [d for d in decisions if d.answer is Answer.ACCEPT]
-        candidates = vote(get_ballots(accepted), _MAJORITY)
-        standings = {candidate.standing for candidate in candidates}
-        if 2 * len(accepted) <= len(decisions) or Standing.DISPUTED in standings:
+        candidates = settle(decisions, target)
+        if candidates is None:
             continue
-        right = [c for c in candidates if c.standing is Standing.TRUSTED and c.label]
+        if any(c.standing is Standing.DISPUTED for c in candidates):
+            continue
+        accepted = [d for d in decisions if d.answer is Answer.ACCEPT]
+        right = [c for c in candidates if c.standing is Standing.TRUSTED]
         decision = accepted[0]._replace(
             marks=tuple((c.start, c.end, c.label) for c in right),
             proposed=tuple(chain.from_iterable(d.proposed for d in accepted)),

@@ -19,6 +19,7 @@ from instaner.decisions import Answer, Decision, Decisions
 from instaner.errors import InstaNERError
 from instaner.llm.store import Prompt
 from instaner.pipeline import get_llms
+from instaner.targets import Target
 from instaner.tasks.base import estimate_tokens
 from instaner.tasks.examples import (
     add_example,
@@ -261,7 +262,8 @@ def test_lines_show_no_answer_that_is_empty_or_breaks_them(
         ([{}], True),
         ([{"marks": ()}], False),  # a dispute
         ([{"marks": ()}, {}], True),  # outvoted
-        ([{"answer": Answer.REJECT, "marks": ()}], False),
+        ([{"answer": Answer.REJECT, "marks": ()}], True),  # as for gold
+        ([{"answer": Answer.REJECT, "marks": ()}] * 2, False),
         ([{"answer": Answer.REJECT, "marks": ()}, {}], True),
         ([{"answer": Answer.SKIP, "marks": ()}], True),
     ],
@@ -276,6 +278,30 @@ def test_most_reviewers_decide(
     path = _review(tmp_path / "reviews.db", decisions)
     (prompt,) = _ask(_make_task(path), "My ramen")
     assert ("Ramen | True | DISH" in prompt) is shown
+
+
+@pytest.mark.parametrize(("exclusive", "shown"), [(True, True), (False, False)])
+def test_labels_are_rivals_only_where_a_text_has_one(
+    tmp_path: Path, exclusive: bool, shown: bool
+) -> None:
+    a, b = (-1, 0, "A"), (-1, 0, "B")
+    decisions = [
+        _decide("Late.", reviewer=f"r{k}", attr="cats", marks=marks)
+        for k, marks in enumerate([(a,), (a,), (b,)])
+    ]
+    path = _review(tmp_path / "reviews.db", decisions)
+    Decisions(path).set_target(Target("cats", ("A", "B"), exclusive))
+    answers = [e["answer"] for e in make_knn_examples(path).read("cats", ["A", "B"])]
+    assert answers == ["A"] * shown
+
+
+def test_example_has_all_categories_that_were_accepted(tmp_path: Path) -> None:
+    both = ((-1, 0, "A"), (-1, 0, "B"))
+    decision = _decide("Late.", attr="cats", marks=both)
+    path = _review(tmp_path / "reviews.db", [decision])
+    Decisions(path).set_target(Target("cats", ("A", "B"), exclusive=False))
+    (example,) = make_knn_examples(path).read("cats", ["A", "B"])
+    assert example["answer"] == "A, B"
 
 
 def test_review_of_a_label_that_is_none_now_is_left_out(
