@@ -1,7 +1,6 @@
 """What all formats share: one shape of an annotated text, and how little is lost."""
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
@@ -10,10 +9,12 @@ from typing import Any, Literal, NamedTuple
 
 from spacy.language import Language
 
-from ..decisions import Answer
+from .. import vote
+from ..decisions import Answer, Decision
 from ..errors import InstaNERError
 from ..files import check_file, read_jsonl
-from ..targets import Offsets, make_mark
+from ..targets import Offsets, Target, make_mark
+from ..vote import Standing, is_majority
 
 _SHOWN = 3  # ids in a message
 
@@ -125,35 +126,62 @@ def choose_answers(records: list[Record], losses: Losses) -> list[Record]:
     return people
 
 
-def settle(records: list[Record], losses: Losses) -> Record | None:
+def settle(
+    records: list[Record], losses: Losses, *, missing: bool = False
+) -> Record | None:
     """Make one annotation of what all say about a text, for formats that hold one: what
-    people marked or, if they say nothing, what the votes made trusted.
+    people marked (see vote.settle) or, if they say nothing, what the votes made
+    trusted. A text whose marks people dispute is left out.
 
     records (List[Record]): The records.
     losses (Losses): What is left out.
+    missing (bool): Keep disputed spans, for a format that holds missing annotation.
     RETURNS (Optional[Record]): The annotation, or None if there is none.
     """
     people = choose_answers(records, losses)
     first = people[0]
-    answers = Counter(record.answer for record in people)
-    if answers[Answer.REJECT] > answers[Answer.ACCEPT]:
-        losses.leave_out("texts that are rejected", first)
-        return None
-    if answers[Answer.SKIP] == len(people):
+    missing = missing and first.attr == "ents"
+    if first.answer is None:
+        _lose_votes(first, losses)
+        marks = [mark for mark in first.marks if missing or not mark.disputed]
+        return first._replace(marks=tuple(marks))
+    said = {
+        record.reviewer or str(k): record
+        for k, record in enumerate(people)
+        if record.answer is not Answer.SKIP
+    }
+    if not said:
         losses.leave_out("texts that are not decided", first)
         return None
-    if not answers[Answer.ACCEPT]:
-        _lose_votes(first, losses)
-        return first._replace(marks=tuple(m for m in first.marks if not m.disputed))
-    accepted = [record for record in people if record.answer is Answer.ACCEPT]
-    counts = Counter(mark.offsets for record in accepted for mark in record.marks)
-    if any(count < len(accepted) for count in counts.values()):
+    decisions = (
+        Decision(r.text, r.attr, name, r.answer, tuple(m.offsets for m in r.marks))
+        for name, r in said.items()
+        if r.answer is not None
+    )
+    target = Target(first.attr, first.labels, first.exclusive)
+    candidates = vote.settle(decisions, target)
+    if candidates is None:
+        losses.leave_out("texts that are rejected", first)
+        return None
+    # A person's spans can overlap, trusted candidates cannot.
+    right = [c for c in candidates if is_majority(c.score)]
+    disputed = [
+        c for c in candidates if c.standing is Standing.DISPUTED and c not in right
+    ]
+    if disputed and not missing:
+        losses.leave_out("texts that reviewers dispute", first)
+        return None
+    accepted = [record for record in said.values() if record.answer is Answer.ACCEPT]
+    if any(len(c.voters) < len(accepted) for c in candidates):
         losses.lose("opinions other than that of most reviewers", first)
     if any(record.reviewer for record in accepted):
         losses.lose("names of reviewers", first)
-    half = len(accepted) / 2
-    marks = [Mark(*mark) for mark, count in sorted(counts.items()) if count > half]
-    return accepted[0]._replace(marks=tuple(marks), reviewer="")
+    marks = [
+        Mark(*(make_mark(c.label) if first.attr == "cats" else c[:3]), disputed=is_open)
+        for found, is_open in ((right, False), (disputed, True))
+        for c in found
+    ]
+    return accepted[0]._replace(marks=sort_marks(marks), reviewer="")
 
 
 def _lose_votes(record: Record, losses: Losses) -> None:
@@ -169,6 +197,11 @@ def lose_meta(record: Record, losses: Losses, *held: str) -> None:
     for name in record.meta:
         if name not in held:
             losses.lose(f'values of "{name}"', record)
+
+
+def sort_marks(marks: Iterable[Mark]) -> tuple[Mark, ...]:
+    """RETURNS (Tuple[Mark, ...]): Marks in the order in which a record has them."""
+    return tuple(sorted(marks, key=lambda mark: mark.offsets))
 
 
 def are_apart(marks: Iterable[Mark]) -> bool:

@@ -1,5 +1,6 @@
-"""spaCy's DocBin: doc.ents or, where spans overlap, doc.spans["sc"]; or doc.cats. The
-project's annotated shards are read as what the votes say."""
+"""spaCy's DocBin: doc.ents or, where spans overlap, doc.spans["sc"]; or doc.cats.
+Disputed spans are missing annotation. The project's annotated shards are read as what
+the votes say."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,7 +23,16 @@ def read(path: Path, losses: Losses) -> Iterator[Record]:
     """YIELDS (Record): The texts of a DocBin, or of a folder of DocBins."""
     target = find_target(path)
     for number, doc in enumerate(read_docs(path, Vocab()), 1):
-        yield _make_record(doc, target, f"{path.stem}-{number}")
+        record = _make_record(doc, target, f"{path.stem}-{number}")
+        if record.answer is not None and target.attr == "ents" and _is_partial(doc):
+            losses.leave_out("texts with missing annotation", record)
+        else:
+            yield record
+
+
+def _is_partial(doc: Doc) -> bool:
+    is_whole = doc.has_annotation("ENT_IOB", require_complete=True)
+    return _KEY not in doc.spans and not is_whole
 
 
 def find_target(path: Path) -> Target:
@@ -91,8 +101,16 @@ def write(records: Iterable[Record], path: Path, losses: Losses, nlp: Language) 
     """Write a DocBin."""
     doc_bin = DocBin(store_user_data=True)
     for several in group(records):
-        record = settle(several, losses)
-        if record is not None:
+        record = settle(several, losses, missing=True)
+        if record is None:
+            continue
+        trusted = [mark for mark in record.marks if not mark.disputed]
+        is_open = len(trusted) < len(record.marks)
+        if is_open and record.answer is not None and not are_apart(trusted):
+            losses.leave_out(
+                "texts with overlapping spans that reviewers dispute", record
+            )
+        else:
             doc_bin.add(_make_doc(record, losses, nlp))
     doc_bin.to_disk(path)
 
@@ -109,14 +127,20 @@ def _make_doc(record: Record, losses: Losses, nlp: Language) -> Doc:
         doc.cats = {label: float(label in named) for label in labels}
         return doc
     spans = []
+    missing: set[int] = set()
     for mark in record.marks:
+        if mark.disputed:
+            around = doc.char_span(mark.start, mark.end, alignment_mode="expand")
+            missing.update(token.i for token in around or ())
+            continue
         span = doc.char_span(mark.start, mark.end, label=mark.label)
         if span is None:
             losses.lose("spans that are not on token boundaries", record)
         else:
             spans.append(span)
-    if are_apart(record.marks):
-        doc.set_ents(spans)
+    if are_apart(mark for mark in record.marks if not mark.disputed):
+        missing.difference_update(token.i for span in spans for token in span)
+        doc.set_ents(spans, missing=[doc[i : i + 1] for i in sorted(missing)])
     else:
         doc.spans[_KEY] = spans
     return doc

@@ -9,7 +9,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from spacy.language import Language
 
+from instaner.corpus import read_docs
 from instaner.decisions import Answer
+from instaner.errors import InstaNERError
 from instaner.formats import FORMATS, Losses, Mark, Record, read, write
 from instaner.targets import make_mark
 
@@ -219,11 +221,59 @@ def test_most_reviewers_decide_where_one_annotation_is_held(
     anna = voted._replace(
         marks=(Mark(6, 11, "DISH"),), answer=Answer.ACCEPT, reviewer="anna"
     )
-    said = [voted, anna, anna._replace(reviewer="bob"), anna._replace(marks=())]
+    said = [voted, anna, anna._replace(reviewer="bob")]
+    said.append(anna._replace(reviewer="cem", marks=()))
     back, lost = _pass(said, "jsonl", tmp_path, nlp)
     assert [record.marks for record in back] == [anna.marks]
     assert len(lost) == 3
     assert "marks of models where people answered, left out: 1 (t)" in lost
+
+
+def _dispute(*marks: tuple[Mark, ...], **values: Any) -> list[Record]:
+    base = Record("I had ramen soup.", "t", answer=Answer.ACCEPT, **values)
+    return [base._replace(marks=own, reviewer=f"r{k}") for k, own in enumerate(marks)]
+
+
+@pytest.mark.parametrize("name", ["jsonl", "conll", "doccano"])
+def test_what_reviewers_dispute_is_not_written_as_certain(
+    name: str, tmp_path: Path, nlp: Language
+) -> None:
+    said = _dispute((Mark(6, 11, "DISH"),), (Mark(6, 16, "DISH"),))
+    agreed = Record("Salt.", "u", answer=Answer.ACCEPT)
+    with pytest.raises(InstaNERError, match=r"reviewers dispute, left out: 1 \(t\)"):
+        _pass([*said, agreed], name, tmp_path, nlp)
+    back, _ = _pass([*said, agreed], name, tmp_path, nlp, skip=True)
+    assert [record.text for record in back] == ["Salt."]
+
+
+def test_disputed_spans_are_missing_annotation(tmp_path: Path, nlp: Language) -> None:
+    said = _dispute((Mark(2, 5, "X"), Mark(6, 11, "DISH")), (Mark(2, 5, "X"),))
+    write(said, tmp_path / "a.spacy", FORMATS["docbin"], Losses(), nlp)
+    (doc,) = read_docs(tmp_path / "a.spacy", nlp.vocab)
+    assert [token.ent_iob_ for token in doc] == ["O", "B", "", "O", "O"]
+    losses = Losses()
+    assert not [*read(tmp_path / "a.spacy", FORMATS["docbin"], losses)]
+    with pytest.raises(InstaNERError, match="missing annotation, left out: 1"):
+        losses.check()
+
+
+def test_nested_spans_hold_no_missing_annotation(tmp_path: Path, nlp: Language) -> None:
+    nested = (Mark(6, 11, "DISH"), Mark(6, 16, "DISH"))
+    said = _dispute(nested, (*nested, Mark(2, 5, "X")))
+    with pytest.raises(InstaNERError, match="overlapping spans that reviewers dispute"):
+        _pass(said, "docbin", tmp_path, nlp)
+
+
+@pytest.mark.parametrize("name", ["jsonl", "docbin"])
+def test_categories_that_do_not_exclude_others_are_no_rivals(
+    name: str, tmp_path: Path, nlp: Language
+) -> None:
+    a, b = Mark(*make_mark("A")), Mark(*make_mark("B"))
+    both = _dispute((a, b), (a, b), attr="cats", labels=("A", "B"))
+    back, _ = _pass(both, name, tmp_path, nlp)
+    assert back[0].marks == (a, b)
+    one = _dispute((a, b), (a,), attr="cats", labels=("A", "B"))
+    assert not _pass(one, name, tmp_path, nlp, skip=True)[0]
 
 
 def test_longer_of_nested_spans_is_kept_and_the_other_told(
