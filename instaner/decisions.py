@@ -115,7 +115,7 @@ class Decisions(Database):
         created = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         row = decision._replace(created=decision.created or created)._asdict()
         for name in ("marks", "proposed"):
-            row[name] = json.dumps(sorted(row[name]), ensure_ascii=False)
+            row[name] = _dump(row[name])
         row["answer"] = decision.answer.value
         names = ", ".join(_FIELDS)
         values = ", ".join(f":{name}" for name in _FIELDS)
@@ -147,6 +147,17 @@ class Decisions(Database):
         first."""
         query = f"{_CURRENT} AND text = ? ORDER BY id"
         return [_load(row) for row in self._read(query, (attr, text))]
+
+    def knows(self, decision: Decision) -> bool:
+        """RETURNS (bool): Whether the person once decided so about the text, even if it
+        no longer counts."""
+        query = (
+            "SELECT 1 FROM decisions WHERE text = ? AND attr = ? AND reviewer = ? AND "
+            "answer = ? AND marks = ?"
+        )
+        text, attr, reviewer, answer, marks, *_ = decision
+        values = (text, attr, reviewer, answer.value, _dump(marks))
+        return self._find(query, values) is not None
 
     def read(self, attr: str) -> Iterator[list[Decision]]:
         """YIELDS (List[Decision]): For each text what each person decided, in the order
@@ -211,6 +222,10 @@ _CURRENT = (
     "by_text WHERE e.text = d.text AND e.attr = d.attr AND e.reviewer = d.reviewer "
     "AND e.id > d.id AND e.undone = 0 AND e.answer != 'skip')"
 )
+
+
+def _dump(marks: Iterable[Offsets]) -> str:
+    return json.dumps(sorted(marks), ensure_ascii=False)
 
 
 def _load(row: tuple[Any, ...]) -> Decision:

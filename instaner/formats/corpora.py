@@ -111,7 +111,8 @@ def read_answers(records: Iterable[Record], losses: Losses) -> Iterator[Record]:
 def add_decisions(
     records: Iterable[Record], path: Path, losses: Losses, *, reviewer: str = ""
 ) -> tuple[int, int]:
-    """Add what people say to a review store, but for what it has already.
+    """Add what people say to a review store, but for what they said there before: an
+    older file must not win over what they decided since.
 
     records (Iterable[Record]): The records.
     path (Path): The store.
@@ -155,12 +156,8 @@ def add_decisions(
         )
     store = Decisions(path)
     added = 0
-    for (text, attr, name), decision in last.items():
-        known = {
-            (d.reviewer, d.answer, tuple(sorted(d.marks)))
-            for d in store.find(text, attr)
-        }
-        if (name, decision.answer, decision.marks) not in known:
+    for decision in last.values():
+        if not store.knows(decision):
             store.add(decision)
             added += 1
     for attr, found in labels.items():

@@ -172,6 +172,24 @@ def test_imported_decisions_are_not_doubled(run: Run) -> None:
     assert answers == {"anna": Answer.REJECT, "bob": Answer.ACCEPT}
 
 
+@pytest.mark.parametrize("is_undone", [True, False])
+def test_older_export_does_not_win_over_newer_decisions(
+    run: Run, is_undone: bool
+) -> None:
+    rows = [{"text": TEXT, "spans": [], "answer": "accept", "_annotator_id": "anna"}]
+    srsly.write_jsonl("out.jsonl", rows)
+    args = ("import", "out.jsonl", "reviews.db", "--format", "prodigy")
+    assert "1 decisions added" in run(*args).output
+    store = Decisions(Path("reviews.db"))
+    if is_undone:
+        store.undo("anna", "ents")
+    else:
+        store.add(_decide())
+    assert "0 decisions added, 1 were there" in run(*args).output
+    marks = [decision.marks for decision in store.find(TEXT, "ents")]
+    assert marks == ([] if is_undone else [(DISH, WOK)])
+
+
 def test_decisions_of_nobody_get_a_name(run: Run) -> None:
     srsly.write_jsonl("a.jsonl", [{"id": 3, "text": TEXT, "label": ["GOOD"]}])
     args = ("import", "a.jsonl", "reviews.db", "-f", "doccano")
