@@ -11,6 +11,7 @@ metadata are strings, numbers, or lists of strings.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from .base import (
     make_span,
     put_votes,
     read_array,
+    sort_marks,
     write_array,
 )
 
@@ -70,7 +72,7 @@ def read(path: Path, losses: Losses) -> Iterator[Record]:
         marks = []
         for question, suggestion in suggestions.items():
             value = _get_value(suggestion, path, number)
-            if value is None:
+            if value is None or not _fits(record, value):
                 losses.lose(f'suggestions on "{question}"', record)
                 continue
             found = _read_value(record, value, path, number)
@@ -83,34 +85,57 @@ def read(path: Path, losses: Losses) -> Iterator[Record]:
                 for mark, score in zip(found, scores, strict=True)
             ]
         marks += [_read_disputed(record, text, path, number) for text in disputed]
-        marks.sort(key=lambda mark: mark.offsets)
         if suggestions or disputed or not any(responses.values()):
-            yield record._replace(marks=tuple(marks))
-        for question in responses:
-            for response in get_dicts(responses, question, path, number):
-                value = _get_value(response, path, number)
-                if value is None:
-                    losses.lose(f'responses to "{question}"', record)
-                    continue
-                if not response.get("status"):
-                    losses.lose("statuses (taken as submitted)", record)
-                status = str(response.get("status") or "submitted")
-                if status not in _STATUSES:
-                    raise fail(
-                        path,
-                        number,
-                        f"status {status!r} is none of {', '.join(_STATUSES)}.",
-                    )
-                user = str(response.get("user_id") or "")
-                answer = _STATUSES[status]
-                marks = []
-                if answer is Answer.ACCEPT:
-                    marks = _read_value(record, value, path, number)
-                yield record._replace(
-                    marks=tuple(sorted(marks)),
-                    answer=answer,
-                    reviewer=names.get(user, user),
+            yield record._replace(marks=sort_marks(marks))
+        for said in _read_responses(record, responses, losses, path, number):
+            yield said._replace(reviewer=names.get(said.reviewer, said.reviewer))
+
+
+def _read_responses(
+    record: Record, responses: dict[str, Any], losses: Losses, path: Path, number: int
+) -> Iterator[Record]:
+    """What a user responds to several questions is one opinion."""
+    said: dict[tuple[str, str, int], Record] = {}
+    for question in responses:
+        counts: Counter[str] = Counter()
+        for response in get_dicts(responses, question, path, number):
+            value = _get_value(response, path, number)
+            if value is None or not _fits(record, value):
+                losses.lose(f'responses to "{question}"', record)
+                continue
+            if not response.get("status"):
+                losses.lose("statuses (taken as submitted)", record)
+            status = str(response.get("status") or "submitted")
+            if status not in _STATUSES:
+                raise fail(
+                    path,
+                    number,
+                    f"status {status!r} is none of {', '.join(_STATUSES)}.",
                 )
+            user = str(response.get("user_id") or "")
+            answer = _STATUSES[status]
+            marks = []
+            if answer is Answer.ACCEPT:
+                marks = _read_value(record, value, path, number)
+            new = record._replace(marks=sort_marks(marks), answer=answer, reviewer=user)
+            # Who has no name can be another in each question.
+            key = (user, "" if user else question, counts[user])
+            counts[user] += 1
+            old = said.setdefault(key, new)
+            if old.answer is not answer or (
+                record.exclusive and old.marks != new.marks
+            ):
+                losses.lose("responses of a user that contradict each other", record)
+                if old.answer is Answer.SKIP:
+                    said[key] = new
+            else:
+                said[key] = old._replace(marks=sort_marks({*old.marks, *marks}))
+    yield from said.values()
+
+
+def _fits(record: Record, value: Any) -> bool:
+    is_cats = isinstance(value, str) or any(isinstance(one, str) for one in value)
+    return not value or is_cats == (record.attr == "cats")
 
 
 def _find_kind(path: Path) -> tuple[str, bool]:
@@ -147,8 +172,6 @@ def _read_value(record: Record, value: Any, path: Path, number: int) -> list[Mar
     if record.attr == "cats":
         # In the order of the scores.
         return [make_categories([label], path, number)[0] for label in value]
-    if any(isinstance(span, str) for span in value):
-        raise fail(path, number, f"spans are expected, found {value!r}.")
     return [
         make_span(record.text, s["start"], s.get("end"), s.get("label"), path, number)
         for s in value

@@ -157,6 +157,57 @@ def test_argilla_answers_without_a_status_were_submitted(tmp_path: Path) -> None
     assert losses.describe() == ["statuses (taken as submitted), left out: 1 (t)"]
 
 
+def _respond(tmp_path: Path, **said: list[Any]) -> tuple[list[Record], list[str]]:
+    """A record with values and statuses that one user gave to questions."""
+    responses = {
+        question: [{"value": said[question][0], "user_id": "u", "status": status}]
+        for question in said
+        for status in said[question][1:]
+    }
+    row = {"id": "t", "fields": {"text": TEXT}, "responses": responses}
+    srsly.write_jsonl(tmp_path / "file.x", [row])
+    losses = Losses()
+    return [*read(tmp_path / "file.x", FORMATS["argilla"], losses)], losses.describe()
+
+
+_HAD = {"start": 2, "end": 5, "label": "X"}
+_RAMEN = {"start": 6, "end": 11, "label": "DISH"}
+
+
+def test_argilla_questions_that_one_user_answers_are_one_opinion(
+    tmp_path: Path,
+) -> None:
+    found, lost = _respond(
+        tmp_path,
+        dishes=[[_RAMEN], "submitted"],
+        others=[[_HAD], "submitted"],
+        kind=["GOOD", "submitted"],
+        stars=[5, "submitted"],
+    )
+    marks = (Mark(2, 5, "X"), DISH)
+    assert found == [ANNA._replace(reviewer="u", marks=marks)]
+    assert lost == [
+        'responses to "kind", left out: 1 (t)',
+        'responses to "stars", left out: 1 (t)',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "label"),
+    [
+        (["GOOD", "submitted"], ["NEW", "submitted"], "GOOD"),
+        (["GOOD", "draft"], ["NEW", "submitted"], "NEW"),
+        (["GOOD", "submitted"], ["NEW", "draft"], "GOOD"),
+    ],
+)
+def test_argilla_responses_that_cannot_be_merged_are_told(
+    one: list[str], other: list[str], label: str, tmp_path: Path
+) -> None:
+    (record,), lost = _respond(tmp_path, one=one, other=other)
+    assert [mark.label for mark in record.marks] == [label]
+    assert lost == ["responses of a user that contradict each other, left out: 1 (t)"]
+
+
 def _make_task(text: str, value: dict[str, Any]) -> str:
     result = {"from_name": "label", "to_name": "text", "type": "labels"}
     annotation = {"completed_by": 7, "result": [{**result, "value": value}]}
