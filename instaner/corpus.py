@@ -33,7 +33,7 @@ from .targets import (
     make_mark,
     mark_categories,
 )
-from .vote import Candidate, Standing, set_marks, settle
+from .vote import Candidate, Standing, is_majority, set_marks, settle
 
 # Under this key of doc.user_data stands where a doc comes from: id, brief, votes …
 PROVENANCE = "instaner"
@@ -345,6 +345,15 @@ def _read_reviewed(path: Path, attr: str) -> Iterator[_Reviewed]:
             continue
         if attr == "cats" and not _is_settled(candidates, target):
             continue
+        agreed = [c for c in candidates if is_majority(c.score)]
+        for one, other in pairwise(agreed) if attr == "ents" else ():
+            if other.start < one.end:
+                raise InstaNERError(
+                    f"{path}: the spans {one.start}:{one.end} and "
+                    f'{other.start}:{other.end} of the text "'
+                    f'{_shorten(decided[0].text)}" overlap. Review the text again, '
+                    "and keep one of them."
+                )
         accepted = [d for d in decided if d.answer is Answer.ACCEPT]
         yield _Reviewed(decided[0].text, accepted, candidates, target)
 

@@ -135,6 +135,15 @@ def test_mark_off_the_tokens_is_named(reviews: Decisions, nlp: Language) -> None
         list(read_gold(reviews.path, nlp))
 
 
+def test_overlapping_marks_are_named(reviews: Decisions, nlp: Language) -> None:
+    _decide(reviews, _SKILLET, _IRON_SKILLET)
+    message = 'spans 2:19 and 12:19 of the text "A cast iron skillet.* overlap'
+    with pytest.raises(InstaNERError, match=message):
+        list(read_gold(reviews.path, nlp))
+    with pytest.raises(InstaNERError, match=message):
+        read_gold_texts(reviews.path)
+
+
 def test_nothing_reviewed_is_an_error(reviews: Decisions, nlp: Language) -> None:
     with pytest.raises(InstaNERError, match="Run `instaner review`"):
         list(read_gold(reviews.path, nlp))

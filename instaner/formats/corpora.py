@@ -7,9 +7,9 @@ from pathlib import Path
 from ..decisions import REVIEWS, Answer, Decision, Decisions, check_reviewer
 from ..errors import InstaNERError
 from ..files import check_exists
-from ..targets import Target
+from ..targets import Offsets, Target
 from . import docbin, jsonl
-from .base import Losses, Mark, Record, group
+from .base import Losses, Mark, Record, are_apart, group
 
 _DATABASES = (".db", ".sqlite", ".sqlite3")
 
@@ -98,6 +98,18 @@ def _make_record(decision: Decision, base: Record) -> Record:
     )
 
 
+def _choose_marks(record: Record, losses: Losses) -> list[Offsets]:
+    """RETURNS (List[Offsets]): Marks without the shorter of two spans that overlap,
+    which entities cannot be, nor what is reviewed."""
+    kept: list[Mark] = []
+    for mark in sorted(record.marks, key=lambda m: (m.start - m.end, m.offsets)):
+        if record.attr == "ents" and not are_apart([*kept, mark]):
+            losses.lose("spans in or across a longer one", record)
+        else:
+            kept.append(mark)
+    return sorted(mark.offsets for mark in kept)
+
+
 def read_answers(records: Iterable[Record], losses: Losses) -> Iterator[Record]:
     """YIELDS (Record): What people say: what only a model says is no gold."""
     for several in group(records):
@@ -142,7 +154,7 @@ def add_decisions(
         if not record.exclusive:
             inclusive.add(record.attr)
         is_accepted = record.answer is Answer.ACCEPT
-        marks = sorted(mark.offsets for mark in record.marks) if is_accepted else []
+        marks = _choose_marks(record, losses) if is_accepted else []
         key = (record.text, record.attr, name)
         last.pop(key, None)
         last[key] = Decision(

@@ -190,6 +190,20 @@ def test_older_export_does_not_win_over_newer_decisions(
     assert marks == ([] if is_undone else [(DISH, WOK)])
 
 
+def test_inner_spans_are_no_decision_and_it_is_said(run: Run) -> None:
+    spans = [{"start": 0, "end": 11, "label": "X"}]
+    spans.append({"start": 6, "end": 11, "label": "DISH"})
+    rows = [{"id": "t", "text": TEXT, "spans": spans}]
+    srsly.write_jsonl("out.jsonl", rows)
+    args = ("import", "out.jsonl", "reviews.db", "-f", "jsonl", "--reviewer", "anna")
+    result = run(*args)
+    assert "1 decisions added" in result.output
+    assert "spans in or across a longer one, left out: 1 (t)" in result.output
+    ((decision,),) = Decisions(Path("reviews.db")).read("ents")
+    assert decision.marks == ((0, 11, "X"),)
+    assert "0 decisions added, 1 were there" in run(*args).output
+
+
 def test_decisions_of_nobody_get_a_name(run: Run) -> None:
     srsly.write_jsonl("a.jsonl", [{"id": 3, "text": TEXT, "label": ["GOOD"]}])
     args = ("import", "a.jsonl", "reviews.db", "-f", "doccano")
