@@ -15,10 +15,10 @@ from spacy.vocab import Vocab
 from .decisions import (
     HUMAN,
     RANDOM,
-    REVIEWS,
     Answer,
     Decision,
     Decisions,
+    is_store,
 )
 from .errors import InstaNERError
 from .files import check_exists, get_field, read_jsonl, write_whole
@@ -42,7 +42,6 @@ GENERATOR = "generator"  # the voter that stands for the marks of a text's write
 
 SHARD_SIZE = 1000  # docs
 _SHOWN = 80  # characters of a text in a message
-_STORE = Path(REVIEWS).suffix
 
 _UNKNOWN = make_mark(NOTHING)[:2]  # where nobody knows the category
 _Cats = tuple[str, dict[str, float] | None, bool]  # text, scores, whether it is silver
@@ -170,7 +169,7 @@ def read_gold(path: Path, nlp: Language) -> Iterator[Doc]:
     if path.suffix == ".spacy":
         yield from read_docs(path, nlp.vocab)
         return
-    if path.suffix == _STORE:
+    if is_store(path):
         yield from _read_reviewed_docs(path, nlp)
         return
     labels = {
@@ -219,10 +218,11 @@ def read_gold_texts(path: Path, attr: str | None = None) -> list[GoldText]:
     RAISES (InstaNERError): On a broken line, overlapping spans, or if there is no
         annotated text.
     """
-    read_ents, read_cats = {
-        ".spacy": (_read_docs_gold, _read_docs_cats),
-        _STORE: (_read_reviewed_gold, _read_reviewed_cats),
-    }.get(path.suffix, (_read_rows, _read_rows_cats))
+    read_ents, read_cats = _read_rows, _read_rows_cats
+    if path.suffix == ".spacy":
+        read_ents, read_cats = _read_docs_gold, _read_docs_cats
+    elif is_store(path):
+        read_ents, read_cats = _read_reviewed_gold, _read_reviewed_cats
     golds: list[GoldText] = []
     if attr != "cats":
         golds = [*read_ents(path)]
@@ -421,7 +421,7 @@ def read_bare(path: Path) -> Iterator[str]:
     """
     if path.suffix == ".spacy":
         yield from (doc.text for doc in read_docs(path, Vocab()))
-    elif path.suffix == _STORE:
+    elif is_store(path):
         texts = (*_read_reviewed(path, "ents"), *_read_reviewed(path, "cats"))
         yield from dict.fromkeys(reviewed.text for reviewed in texts)
     else:
@@ -529,7 +529,7 @@ def split(
             "FILE, or leave out --dev-real."
         )
     test_docs = list(read_gold(gold, nlp)) if gold else []
-    is_reviewed = gold is not None and gold.suffix == _STORE
+    is_reviewed = gold is not None and is_store(gold)
     if gold and not test_docs:
         more = ": run `instaner review`, and accept some" if is_reviewed else ""
         raise InstaNERError(f"{gold} has no texts. A student is tested on gold{more}.")

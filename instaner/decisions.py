@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from enum import Enum
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from .database import Database, transact
@@ -17,6 +18,7 @@ _MOST = 2**53  # above any number of a decision
 HUMAN = "human"  # component that reviewers are samples of: human/anna votes
 RANDOM = "random"  # queue whose texts are like those in general
 
+_SUFFIXES = (".db", ".sqlite", ".sqlite3")
 _FIELDS = (
     "text",
     "attr",
@@ -233,6 +235,11 @@ def _load(row: tuple[Any, ...]) -> Decision:
     for name in ("marks", "proposed"):
         values[name] = tuple((s, e, label) for s, e, label in json.loads(values[name]))
     return Decision(**{**values, "answer": Answer(values["answer"])})
+
+
+def is_store(path: Path) -> bool:
+    """RETURNS (bool): Whether a path is that of a review store."""
+    return path.suffix in _SUFFIXES
 
 
 def check_reviewer(name: str) -> None:

@@ -144,6 +144,18 @@ def test_overlapping_marks_are_named(reviews: Decisions, nlp: Language) -> None:
         read_gold_texts(reviews.path)
 
 
+@pytest.mark.parametrize("suffix", [".sqlite", ".sqlite3"])
+def test_store_can_have_other_suffixes(
+    suffix: str, tmp_path: Path, nlp: Language
+) -> None:
+    reviews = Decisions(tmp_path / f"anna{suffix}")
+    _decide(reviews, _RICE)
+    (doc,) = read_gold(reviews.path, nlp)
+    assert [ent.text for ent in doc.ents] == ["rice"]
+    assert [gold.spans for gold in read_gold_texts(reviews.path)] == [[_RICE]]
+    assert list(read_bare(reviews.path)) == [_TEXT]
+
+
 def test_nothing_reviewed_is_an_error(reviews: Decisions, nlp: Language) -> None:
     with pytest.raises(InstaNERError, match="Run `instaner review`"):
         list(read_gold(reviews.path, nlp))

@@ -4,19 +4,12 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
-from ..decisions import REVIEWS, Answer, Decision, Decisions, check_reviewer
+from ..decisions import REVIEWS, Answer, Decision, Decisions, check_reviewer, is_store
 from ..errors import InstaNERError
 from ..files import check_exists
 from ..targets import Offsets, Target
 from . import docbin, jsonl
 from .base import Losses, Mark, Record, are_apart, group
-
-_DATABASES = (".db", ".sqlite", ".sqlite3")
-
-
-def is_store(path: Path) -> bool:
-    """RETURNS (bool): Whether a path is that of a review store."""
-    return path.suffix in _DATABASES
 
 
 def read_corpus(

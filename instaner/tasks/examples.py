@@ -12,7 +12,7 @@ import numpy as np
 import srsly
 from spacy.util import minibatch
 
-from ..decisions import Answer, Decision, Decisions
+from ..decisions import Answer, Decision, Decisions, is_store
 from ..encoders import find_encoder
 from ..errors import InstaNERError
 from ..files import check_file, read_jsonl, write_whole
@@ -24,7 +24,6 @@ logger = logging.getLogger(__name__)
 
 POS, NEG = "POS", "NEG"  # the answers where there is one label
 
-_STORES = (".db", ".sqlite", ".sqlite3")
 
 # A word; or, where nothing parts words, a character (Thai to Burmese, Khmer, Chinese,
 # Japanese); or a sign.
@@ -48,7 +47,7 @@ class KNNExamples:
     @property
     def is_store(self) -> bool:
         """Whether the examples are what people reviewed."""
-        return self.path.suffix in _STORES
+        return is_store(self.path)
 
     def read(
         self, attr: Literal["ents", "cats"], labels: Sequence[str]
