@@ -135,7 +135,7 @@ def read_texts(path: Path) -> Iterator[Text]:
         if "spans" in row:
             own += _get_spans(row, row["spans"], path, number)
         if "cats" in row:
-            own += _make_marks(_get_cats(row["cats"], path, number))
+            own += _make_marks(get_cats(row["cats"], path, number))
         marks = {GENERATOR: own} if "spans" in row or "cats" in row else {}
         marks.update((v, _get_marks(row, votes[v], path, number)) for v in votes)
         yield Text(
@@ -176,12 +176,12 @@ def read_gold(path: Path, nlp: Language) -> Iterator[Doc]:
         label: 0.0
         for number, row in read_jsonl(path)
         if "cats" in row
-        for label in _get_cats(row["cats"], path, number)
+        for label in get_cats(row["cats"], path, number)
     }
     for number, row in read_jsonl(path):
         doc = nlp.make_doc(get_field(row, "text", path, number))
         if "cats" in row:
-            doc.cats = {**labels, **_get_cats(row["cats"], path, number)}
+            doc.cats = {**labels, **get_cats(row["cats"], path, number)}
         ents = []
         for start, end, label in _get_spans(row, _find_spans(row), path, number):
             span = doc.char_span(start, end, label=label)
@@ -252,7 +252,7 @@ def _read_rows_cats(path: Path) -> list[_Cats]:
     return [
         (
             get_field(row, "text", path, number),
-            _get_cats(row["cats"], path, number) if "cats" in row else None,
+            get_cats(row["cats"], path, number) if "cats" in row else None,
             silver,
         )
         for number, row in read_jsonl(path)
@@ -723,7 +723,7 @@ def get_brief(doc: Doc) -> str:
     return str(provenance.get("brief", provenance.get("id", doc.text)))
 
 
-def _get_cats(cats: Any, path: Path, number: int) -> dict[str, float]:
+def get_cats(cats: Any, path: Path, number: int) -> dict[str, float]:
     """RETURNS (Dict[str, float]): Scores by label; of a list, or a label, 1 each."""
     if isinstance(cats, str):
         cats = [cats]
@@ -751,7 +751,7 @@ def _get_marks(
     """Read spans, or cats."""
     first = marks[0] if isinstance(marks, list) and marks else marks
     if isinstance(first, str) or (isinstance(marks, dict) and marks):
-        return _make_marks(_get_cats(marks, path, number))
+        return _make_marks(get_cats(marks, path, number))
     return _get_spans(row, marks, path, number)
 
 

@@ -35,6 +35,7 @@ from .scores import (
     name_scores,
     to_dict,
 )
+from .tasks.examples import fold
 from .voters import Teacher
 
 _CONFIDENCE = 0.95
@@ -259,15 +260,11 @@ def _find_examples(
     for name, teacher in teachers.items():
         task: Any = teacher.models[0].llm.task
         examples = getattr(task, "_prompt_examples", None) or ()
-        shown = {_simplify(str(getattr(eg, "text", ""))) for eg in examples}
+        shown = {fold(str(getattr(eg, "text", ""))) for eg in examples}
         for number, gold in enumerate(golds, 1):
-            if _simplify(gold.text) in shown:
+            if fold(gold.text) in shown:
                 found.setdefault(number, []).append(name)
     return found
-
-
-def _simplify(text: str) -> str:
-    return " ".join(text.casefold().split())
 
 
 def _estimate(teacher: Teacher, texts: Iterable[Text], store: Path) -> Estimate:

@@ -14,14 +14,14 @@ from ..corpus import PROVENANCE, read_docs
 from ..decisions import Answer
 from ..targets import Target, are_exclusive, choose_categories, make_mark
 from ..vote import Standing
-from .base import Losses, Mark, Record, are_apart, group, lose_meta, settle
+from .base import Losses, Mark, Record, are_apart, group, lose_meta, settle, sort_marks
 
 _KEY = "sc"  # of doc.spans, as spaCy's spancat has it
 
 
 def read(path: Path, losses: Losses) -> Iterator[Record]:
     """YIELDS (Record): The texts of a DocBin, or of a folder of DocBins."""
-    target = find_target(path)
+    target = _guess_target(path)
     for number, doc in enumerate(read_docs(path, Vocab()), 1):
         record = _make_record(doc, target, f"{path.stem}-{number}")
         if record.answer is not None and target.attr == "ents" and _is_partial(doc):
@@ -35,7 +35,7 @@ def _is_partial(doc: Doc) -> bool:
     return _KEY not in doc.spans and not is_whole
 
 
-def find_target(path: Path) -> Target:
+def _guess_target(path: Path) -> Target:
     """RETURNS (Target): What is annotated in a DocBin, or a folder of DocBins."""
     labels: dict[str, None] = {}
     cats: list[dict[str, float]] = []
@@ -82,7 +82,7 @@ def _make_record(doc: Doc, target: Target, name: str) -> Record:
             if row["standing"] != Standing.DROPPED.value
             and (row["start"] < 0) == is_cats
         ]
-        return record._replace(marks=tuple(sorted(marks, key=lambda m: m.offsets)))
+        return record._replace(marks=sort_marks(marks))
     if is_cats:
         found = choose_categories(doc.cats, exclusive=target.exclusive)
         return record._replace(

@@ -6,6 +6,7 @@ from typing import Any
 
 from spacy.language import Language
 
+from ..corpus import get_cats
 from ..decisions import Answer
 from ..files import get_field, read_jsonl
 from ..targets import are_exclusive, choose_categories, make_mark
@@ -13,7 +14,6 @@ from .base import (
     Losses,
     Mark,
     Record,
-    fail,
     get_dicts,
     group,
     make_span,
@@ -27,7 +27,7 @@ _KEYS = ("text", "spans", "cats", "id")
 def read(path: Path, losses: Losses) -> Iterator[Record]:
     """YIELDS (Record): The texts of a gold file."""
     every = [
-        _get_cats(row["cats"], path, number)
+        get_cats(row["cats"], path, number)
         for number, row in read_jsonl(path)
         if "cats" in row
     ]
@@ -49,7 +49,7 @@ def read(path: Path, losses: Losses) -> Iterator[Record]:
         if "cats" in row:
             if spans:
                 losses.lose("spans beside categories", record)
-            cats = _get_cats(row["cats"], path, number)
+            cats = get_cats(row["cats"], path, number)
             found = choose_categories(cats, exclusive=exclusive)
             yield record._replace(
                 marks=tuple(Mark(*make_mark(label)) for label in sorted(found)),
@@ -85,21 +85,3 @@ def _make_rows(records: Iterable[Record], losses: Losses) -> Iterator[dict[str, 
                 for start, end, label, *_ in record.marks
             ]
         yield row
-
-
-def _get_cats(cats: Any, path: Path, number: int) -> dict[str, float]:
-    if isinstance(cats, str):
-        cats = [cats]
-    if isinstance(cats, list) and all(isinstance(label, str) for label in cats):
-        cats = dict.fromkeys(cats, 1.0)
-    if not isinstance(cats, dict) or not all(
-        label.strip() and type(score) in (int, float) and 0 <= score <= 1
-        for label, score in cats.items()
-    ):
-        raise fail(
-            path,
-            number,
-            "cats have to be a label, a list of labels, or an object with a score for "
-            "each label, between 0 and 1.",
-        )
-    return cats

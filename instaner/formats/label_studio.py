@@ -34,6 +34,7 @@ from .base import (
     make_categories,
     make_span,
     read_array,
+    sort_marks,
     write_array,
 )
 
@@ -75,12 +76,12 @@ def read(path: Path, losses: Losses) -> Iterator[Record]:
                     disputed=prediction.get("model_version") == _DISPUTED,
                 )
             ]
-            yield record._replace(marks=tuple(sorted(marks, key=_sort)))
+            yield record._replace(marks=sort_marks(marks))
         for annotation in annotations:
             skipped = annotation.get("was_cancelled") is True
             marks = _read_results(record, annotation, losses, path, number)
             yield record._replace(
-                marks=() if skipped else tuple(sorted(marks, key=_sort)),
+                marks=() if skipped else sort_marks(marks),
                 answer=Answer.SKIP if skipped else Answer.ACCEPT,
                 reviewer=_get_reviewer(annotation),
             )
@@ -270,7 +271,3 @@ def _make_result(
     if mark.voters:
         result["meta"] = {"text": [*mark.voters]}
     return result
-
-
-def _sort(mark: Mark) -> tuple[int, int, str]:
-    return mark.offsets

@@ -32,6 +32,7 @@ from .base import (
     make_categories,
     make_span,
     put_votes,
+    sort_marks,
     write_lines,
 )
 
@@ -77,7 +78,7 @@ def read(path: Path, losses: Losses) -> Iterator[Record]:
                 for key, disputed in (("spans", False), ("disputed", True))
                 for span in get_dicts(row, key, path, number)
             ]
-            yield record._replace(marks=tuple(sorted(spans, key=_sort)))
+            yield record._replace(marks=sort_marks(spans))
 
 
 def _read_choice(
@@ -93,7 +94,7 @@ def _read_choice(
             marks[mark.label] = mark._replace(**votes)
     style = get_dict(row, "config", path, number).get("choice_style", "single")
     return record._replace(
-        marks=tuple(sorted(marks.values(), key=_sort)),
+        marks=sort_marks(marks.values()),
         attr="cats",
         labels=tuple(str(option.get("id")) for option in options),
         exclusive=style == "single" and len(chosen) < 2,
@@ -182,7 +183,3 @@ def _make_tokens(doc: Doc, marks: Iterable[Mark]) -> list[dict[str, Any]]:
             )
         tokens[-1]["ws"] = space
     return tokens
-
-
-def _sort(mark: Mark) -> tuple[int, int, str]:
-    return mark.offsets

@@ -65,7 +65,7 @@ class KNNExamples:
         else:
             found = _read_rows(self.path)
         by_text = {row["text"]: row for row in found if row["text"].strip()}
-        return list({_fold(text): by_text[text] for text in sorted(by_text)}.values())
+        return list({fold(text): by_text[text] for text in sorted(by_text)}.values())
 
     def __call__(self) -> Iterable[Dict[str, Any]]:
         raise InstaNERError(
@@ -118,7 +118,7 @@ class Pool:
         self._costs = costs
         self._settings = settings
         texts = [example.text for example in examples]
-        self._keys = [_fold(text) for text in texts]
+        self._keys = [fold(text) for text in texts]
         self._index: _Words | _Encoded | None = None
         if texts and settings.encoder is None:
             self._index = _Words(texts)
@@ -129,7 +129,7 @@ class Pool:
         """RETURNS (List[Any]): The examples nearest to a text, the nearest last."""
         if self._index is None:
             return []
-        key = _fold(text)
+        key = fold(text)
         similarities = np.round(self._index.compare(text), _DIGITS)
         order = np.argsort(-similarities, kind="stable").tolist()
         others = (i for i in order if self._keys[i] != key)
@@ -199,7 +199,8 @@ class _Encoded:
         return np.concatenate(rows)
 
 
-def _fold(text: str) -> str:
+def fold(text: str) -> str:
+    """RETURNS (str): What texts have in common that differ in case and spaces alone."""
     return " ".join(text.casefold().split())
 
 
