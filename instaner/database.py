@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from .errors import InstaNERError
 
 _HEADER = b"SQLite format 3\0"
-_SUFFIXES = (".db", ".sqlite", ".sqlite3")
+SUFFIXES = (".db", ".sqlite", ".sqlite3")
 _WAIT = 60.0  # seconds for another process to finish its writing
 
 
@@ -71,7 +71,7 @@ class Database:
                     "the disk's space and the file's permissions; what is stored is "
                     "safe. Then run again."
                 ) from err
-            if self.path.suffix not in _SUFFIXES and not self._is_sqlite():
+            if self.path.suffix not in SUFFIXES and not self._is_sqlite():
                 raise InstaNERError(
                     f"{self.path} is no {self.noun} ({err}). Give another path."
                 ) from err

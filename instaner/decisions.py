@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .database import Database, transact
+from .database import SUFFIXES, Database, transact
 from .errors import InstaNERError
 from .targets import Offsets, Target, make_mark
 
@@ -18,7 +18,6 @@ _MOST = 2**53  # above any number of a decision
 HUMAN = "human"  # component that reviewers are samples of: human/anna votes
 RANDOM = "random"  # queue whose texts are like those in general
 
-_SUFFIXES = (".db", ".sqlite", ".sqlite3")
 _FIELDS = (
     "text",
     "attr",
@@ -239,7 +238,7 @@ def _load(row: tuple[Any, ...]) -> Decision:
 
 def is_store(path: Path) -> bool:
     """RETURNS (bool): Whether a path is that of a review store."""
-    return path.suffix in _SUFFIXES
+    return path.suffix in SUFFIXES
 
 
 def check_reviewer(name: str) -> None:

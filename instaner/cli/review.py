@@ -3,7 +3,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..decisions import REVIEWS, check_reviewer
+from ..decisions import REVIEWS, check_reviewer, is_store
 from ..errors import InstaNERError
 from ..files import check_file
 from ..pipeline import find_config, get_llms, get_target, load_teacher
@@ -116,6 +116,6 @@ def _read_teacher(source: str, target: Target) -> dict[str, Any]:
         definitions.update(getattr(task, "_label_definitions", None) or {})
         section = config["components"][name]["task"].get("examples")
         path = section.get("path") if isinstance(section, dict) else None
-        if path is not None and Path(path).suffix != ".db":
+        if path is not None and not is_store(Path(path)):
             examples = Path(path)
     return {"labels": labels, "definitions": definitions, "examples": examples}
