@@ -34,7 +34,7 @@ def export_cli(
     count = Count()
     records = read_corpus(corpus, losses, attr=attr, disputed=disputed)
     write(count.follow(records), file, found, losses, make_blank(lang), skip=skip)
-    msg.good(f"{count.records} annotations read: {file}")
+    msg.good(f"{count.records} annotations of texts written: {file}")
     print_losses(losses)
 
 

@@ -1,4 +1,5 @@
 import getpass
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,14 @@ def review_cli(
     from ..review.index import find_target, get_fingerprint
 
     import_code(code)
+    if (
+        annotated.is_file()
+        and annotated.parent.with_name(f"{annotated.parent.name}.meta.json").exists()
+    ):
+        raise InstaNERError(
+            f"{annotated} is a part of an annotated corpus. Give the whole: "
+            f"{annotated.parent}."
+        )
     target = find_target(annotated)
     name = reviewer or getpass.getuser()
     check_reviewer(name)
@@ -93,6 +102,8 @@ def review_cli(
         )
 
     address = f"[{host}]" if ":" in host else host
+    if host == "0.0.0.0":
+        address = socket.gethostname()
     query = f"?token={token}" if token else ""
     msg.good(f"http://{address}:{listener.getsockname()[1]}/{query}")
     msg.text(f"Decisions are kept in {review.decisions.path}. Ctrl+C ends.")

@@ -72,7 +72,7 @@ def split_cli(
         )
         if counts.at_random is not None and counts.at_random < counts.test:
             msg.warn(
-                f"{counts.at_random} of the {counts.test} test texts were come by at "
+                f"{counts.at_random} of the {counts.test} test texts were drawn at "
                 "random, the others because they are hard: scores on them are lower "
                 "than on texts in general; on the page, choose the order 'random' for "
                 "a fair test set"

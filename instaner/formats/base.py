@@ -88,20 +88,21 @@ class Losses:
         """RAISES (InstaNERError): If a whole text is left out."""
         if self._texts:
             raise InstaNERError(
-                f"{'; '.join(_describe(self._texts))}. Take another format, or leave "
-                "them out with --skip."
+                f"{'; '.join(_describe(self._texts, 'to be left out'))}. Nothing was "
+                "written: take another format, or leave them out with --skip."
             )
 
     def describe(self) -> list[str]:
         """RETURNS (List[str]): A line for each kind of loss."""
-        return [*_describe(self._texts), *_describe(self._parts)]
+        found = [*self._texts.items(), *self._parts.items()]
+        return [*_describe(dict(found), "left out")]
 
 
-def _describe(losses: Mapping[str, list[str]]) -> Iterator[str]:
+def _describe(losses: Mapping[str, list[str]], how: str) -> Iterator[str]:
     for what, ids in losses.items():
         shown = [*dict.fromkeys(ids)]
         more = ", …" if len(shown) > _SHOWN else ""
-        yield f"{what}, left out: {len(ids)} ({', '.join(shown[:_SHOWN])}{more})"
+        yield f"{what}, {how}: {len(ids)} ({', '.join(shown[:_SHOWN])}{more})"
 
 
 Read = Callable[[Path, Losses], Iterator[Record]]

@@ -107,7 +107,7 @@ def read_answers(records: Iterable[Record], losses: Losses) -> Iterator[Record]:
     """YIELDS (Record): What people say: what only a model says is no gold."""
     for several in group(records):
         if all(record.answer is None for record in several):
-            losses.leave_out("texts without an answer", several[0])
+            losses.lose("texts without an answer", several[0])
         for record in several:
             if record.answer is not None:
                 yield record

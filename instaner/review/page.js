@@ -14,6 +14,7 @@ let away = 0; // milliseconds in which the page was not seen
 let hiddenAt = null;
 let busy = false;
 let waiting = null;
+let stage = "reading"; // how far the index is
 
 const isCats = () => session.attr === "cats";
 
@@ -102,7 +103,9 @@ function show(found) {
   $("work").hidden = !item;
   $("nothing").hidden = Boolean(item);
   if (!item) {
-    $("nothing").textContent = "No text is left here. Choose another order, status, label or voter, or wait while texts are read.";
+    $("nothing").textContent = stage === "reading"
+      ? "The texts are being read …"
+      : "No text is left here. Choose another order, status, label, voter or search.";
     return;
   }
   marks = item.marks.map(({ first, last, label }) => ({ first, last, label }));
@@ -123,6 +126,7 @@ function show(found) {
 async function showProgress() {
   const found = await call(`/api/progress?${new URLSearchParams({ reviewer: $("reviewer").value.trim() })}`);
   const { state } = found;
+  stage = state.stage;
   const total = state.total ?? state.done ?? 0;
   $("bar").max = Math.max(1, total);
   $("bar").value = found.texts;
@@ -144,11 +148,10 @@ const tellProgress = () => showProgress().catch((error) => say("", error.message
 async function watch() { // while the index is made
   try {
     const state = await showProgress();
-    if (!item && !busy && state.done) await act(() => next({ start: true }));
-    if (state.stage === "done" || state.trouble) {
-      fill(await call("/api/session"));
-      return;
-    }
+    const found = await call("/api/session");
+    if (JSON.stringify(found) !== JSON.stringify(session)) fill(found); // more labels
+    if (!item && !busy) await act(() => next({ start: true }));
+    if (state.stage === "done" || state.trouble) return;
   } catch { /* said when something is done */ }
   setTimeout(watch, 1500);
 }
@@ -165,8 +168,9 @@ function render() {
   text.replaceChildren(item.before);
   const spans = isCats() ? [] : marks;
   const disputed = isCats() ? [] : item.candidates.filter((row) => row.standing === "disputed");
+  const at = new Map(spans.map((span, index) => [span.first, index]));
   for (let k = 0; k < item.tokens.length;) {
-    const index = spans.findIndex((span) => span.first === k);
+    const index = at.get(k) ?? -1;
     const end = index < 0 ? k + 1 : spans[index].last;
     const pieces = [];
     for (let i = k; i < end; i++) {
@@ -212,7 +216,7 @@ function renderOpinions() {
     const reasons = Object.entries(row.reasons ?? {}).map(([voter, reason]) => make("div", { textContent: `${voter}: ${reason}` }));
     const cells = [
       make("td", {}, make("mark", { className: colour(row.label) }, isCats() ? "" : surface(row), make("small", { textContent: row.label }))),
-      make("td", {}, make("span", { className: `badge ${row.standing}`, textContent: row.standing || "opinion" })),
+      make("td", {}, make("span", { className: `badge ${row.standing}`, textContent: row.standing || (voters.length ? "opinion" : "annotated") })),
       make("td", { textContent: row.standing ? `${Math.round(row.score * 100)} %` : "" }),
       make("td", { textContent: voters.join(", ") }),
       ...(givesReasons ? [make("td", { className: "why" }, ...reasons)] : []),
@@ -313,6 +317,7 @@ const decide = (answer) => act(async () => {
   const now = performance.now();
   await call("/api/decisions", {
     n: item.n,
+    key: item.key,
     reviewer: $("reviewer").value.trim(),
     answer,
     marks: answer === "accept" ? marks : [],
@@ -388,7 +393,7 @@ async function showAgreement() {
     ([name, { f1, alpha }]) => `${name} and what was proposed: F1 ${number(f1)}, Krippendorff’s alpha ${number(alpha)}`,
   );
   lines.push(found.texts
-    ? `Reviewers among each other, on ${found.texts} texts: F1 ${number(found.people.f1)}, alpha ${number(found.people.alpha)}`
+    ? `Reviewers among each other, on ${found.texts} ${found.texts === 1 ? "text" : "texts"}: F1 ${number(found.people.f1)}, alpha ${number(found.people.alpha)}`
     : "No text was decided about by two reviewers so far.");
   $("agreement").replaceChildren(...lines.map((line) => make("p", { className: "plain", textContent: line })));
 }

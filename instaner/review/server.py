@@ -1,5 +1,6 @@
 """The review page's server: on this machine alone, unless asked, and then by token."""
 
+import hashlib
 import hmac
 import json
 import os
@@ -8,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -223,7 +225,9 @@ class Review:
     def _get(self, n: int) -> Item:
         item = self.index.get(n) if abs(n) < _MOST else None
         if item is None:
-            raise _Refused(f"There is no text {n}.")
+            raise _Refused(
+                f"There is no text {n}, or not yet: try again when all are read."
+            )
         return item
 
     def _show(self, item: Item, reviewer: str) -> dict[str, Any]:
@@ -234,6 +238,7 @@ class Review:
         first = item.tokens[0][0] if item.tokens else len(item.text)
         return {
             "n": item.n,
+            "key": _hash(item.text),
             "id": item.id,
             "place": item.place,
             "queue": item.queue.value,
@@ -263,10 +268,9 @@ class Review:
         if self.target.attr == "cats":
             return {"first": -1, "last": -1}
         start, end = place
-        inside = [
-            k for k, (s, e) in enumerate(item.tokens) if s < end and start < e
-        ] or [0]
-        return {"first": inside[0], "last": inside[-1] + 1}
+        first = bisect_right(item.tokens, start, key=lambda token: token[1])
+        last = bisect_left(item.tokens, end, key=lambda token: token[0])
+        return {"first": first, "last": max(first + 1, last)}
 
     def decide(self, body: Mapping[str, Any]) -> None:
         """Store a decision.
@@ -275,6 +279,11 @@ class Review:
             token of entities), seconds, and by_chance.
         """
         item = self._get(_get_int(body, "n"))
+        if body.get("key") != _hash(item.text):
+            raise _Refused(
+                "The corpus has changed since this text was shown: it is another one "
+                "now. Reload the page."
+            )
         answer = Answer(_get_one(body, "answer", [answer.value for answer in Answer]))
         marks = self._read_marks(item, body.get("marks", []))
         seconds = body.get("seconds")
@@ -400,6 +409,10 @@ def _show_doc(doc: Doc) -> dict[str, Any]:
     parts.append([doc.text[end:], ""])
     cats = sorted(doc.cats.items(), key=lambda pair: -pair[1])
     return {"parts": [part for part in parts if part[0]], "cats": cats}
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _get_int(body: Mapping[str, Any], key: str) -> int:

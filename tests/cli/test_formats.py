@@ -131,7 +131,9 @@ def test_text_that_cannot_be_held_stops_the_export(run: Run, corpus: Path) -> No
     Decisions(corpus.with_name("reviews.db")).add(_decide(Answer.REJECT))
     Path("gold.jsonl").write_text("before", "utf8")
     args = ("export", str(corpus), "gold.jsonl", "-f", "jsonl")
-    _check_one_line(run(*args), "texts that are rejected, left out: 1 (t-1)", "--skip")
+    _check_one_line(
+        run(*args), "texts that are rejected, to be left out: 1 (t-1)", "--skip"
+    )
     assert Path("gold.jsonl").read_text("utf8") == "before"
     assert run(*args, "--skip").exit_code == 0
     assert [row["id"] for row in srsly.read_jsonl("gold.jsonl")] == ["t-0"]
@@ -224,11 +226,12 @@ def test_gold_is_what_people_said(run: Run) -> None:
     ]
     srsly.write_jsonl("out.jsonl", rows)
     args = ("import", "out.jsonl", "gold.jsonl", "-f", "prodigy")
-    _check_one_line(run(*args), "texts without an answer, left out: 1 (b)", "--skip")
-    assert run(*args, "--skip").exit_code == 0
+    result = run(*args)
+    assert result.exit_code == 0
+    assert "texts without an answer, left out: 1 (b)" in result.stdout
     gold = {"id": "a", "text": TEXT, "spans": [span]}
     assert [*srsly.read_jsonl("gold.jsonl")] == [gold]
-    assert run(*args[:2], "gold.spacy", *args[3:], "--skip").exit_code == 0
+    assert run(*args[:2], "gold.spacy", *args[3:]).exit_code == 0
     assert run("export", "gold.spacy", "again.jsonl", "-f", "jsonl").exit_code == 0
     assert [*srsly.read_jsonl("again.jsonl")] == [gold]
 

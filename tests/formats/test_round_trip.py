@@ -240,7 +240,9 @@ def test_what_reviewers_dispute_is_not_written_as_certain(
 ) -> None:
     said = _dispute((Mark(6, 11, "DISH"),), (Mark(6, 16, "DISH"),))
     agreed = Record("Salt.", "u", answer=Answer.ACCEPT)
-    with pytest.raises(InstaNERError, match=r"reviewers dispute, left out: 1 \(t\)"):
+    with pytest.raises(
+        InstaNERError, match=r"reviewers dispute, to be left out: 1 \(t\)"
+    ):
         _pass([*said, agreed], name, tmp_path, nlp)
     back, _ = _pass([*said, agreed], name, tmp_path, nlp, skip=True)
     assert [record.text for record in back] == ["Salt."]
@@ -253,7 +255,7 @@ def test_disputed_spans_are_missing_annotation(tmp_path: Path, nlp: Language) ->
     assert [token.ent_iob_ for token in doc] == ["O", "B", "", "O", "O"]
     losses = Losses()
     assert not [*read(tmp_path / "a.spacy", FORMATS["docbin"], losses)]
-    with pytest.raises(InstaNERError, match="missing annotation, left out: 1"):
+    with pytest.raises(InstaNERError, match="missing annotation, to be left out: 1"):
         losses.check()
 
 

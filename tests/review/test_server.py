@@ -25,7 +25,7 @@ from instaner.review.index import (
     build,
     find_target,
 )
-from instaner.review.server import Review, Settings, _lock, make_app
+from instaner.review.server import Review, Settings, _hash, _lock, make_app
 
 DISH, POT = "DISH", "POT"
 MakeReview = Callable[..., Review]
@@ -86,7 +86,9 @@ def review(make_review: MakeReview, nlp: Language) -> Review:
 
 
 def open_client(review: Review, **options: Any) -> TestClient:
-    return TestClient(make_app(review, **options), base_url="http://127.0.0.1")
+    client = TestClient(make_app(review, **options), base_url="http://127.0.0.1")
+    client.index = review.index  # type: ignore[attr-defined]
+    return client
 
 
 @pytest.fixture
@@ -113,6 +115,8 @@ def get_ids(client: TestClient, **query: str) -> list[str]:
 
 def decide(client: TestClient, **body: Any) -> Any:
     values = {"n": 0, "reviewer": "anna", "answer": "accept", "marks": [], **body}
+    item = client.index.get(values["n"]) if values["n"] in range(999) else None
+    values.setdefault("key", _hash(item.text) if item else "")
     return client.post("/api/decisions", json=values)
 
 
@@ -260,6 +264,7 @@ def test_agreement(client: TestClient) -> None:
     ("body", "trouble"),
     [
         ({"n": 99}, "There is no text 99"),
+        ({"key": "0"}, "The corpus has changed"),
         ({"n": "0"}, "n has to be a whole number"),
         ({"answer": "maybe"}, "answer has to be one of accept, reject, skip"),
         ({"marks": [span(1, 2, "CAR")]}, "label has to be one of DISH, POT"),
@@ -302,7 +307,10 @@ def test_undo_leaves_another_corpus_alone(client: TestClient, review: Review) ->
 def test_an_odd_time_is_no_time(
     client: TestClient, review: Review, seconds: str
 ) -> None:
-    body = '{"n": 0, "reviewer": "anna", "answer": "accept", "marks": [], "seconds": '
+    key = _hash("One ramen in a wok.")
+    body = (
+        f'{{"n": 0, "key": "{key}", "reviewer": "anna", "answer": "accept", "seconds": '
+    )
     headers = {"Content-Type": "application/json"}
     client.post("/api/decisions", content=f"{body}{seconds}}}", headers=headers)
     (decision,) = review.decisions.find("One ramen in a wok.", "ents")
