@@ -289,10 +289,11 @@ class Index(Database):
 
     def count_decided(self, attr: str) -> int:
         """RETURNS (int): Number of texts about which somebody decided."""
+        # Crossed, SQLite goes through the decisions, not the texts.
         query = (
-            "SELECT count(DISTINCT t.n) FROM reviews.decisions AS d JOIN texts AS t ON "
-            "t.shuffled = draw(d.text) AND t.text = d.text WHERE d.attr = ? AND "
-            "d.undone = 0 AND d.answer != 'skip'"
+            "SELECT count(DISTINCT t.n) FROM reviews.decisions AS d CROSS JOIN "
+            "texts AS t WHERE t.shuffled = draw(d.text) AND t.text = d.text AND "
+            "d.attr = ? AND d.undone = 0 AND d.answer != 'skip'"
         )
         return int(self._find(query, (attr,))[0])
 
