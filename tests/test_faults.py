@@ -331,6 +331,7 @@ def test_budget_is_hard_and_can_be_raised(
 def test_interrupted_run_says_so_and_keeps_what_it_has(
     project: Path, server: ChatServer
 ) -> None:
+    server.behave = Faulty(_answer, latency=0.1)  # it is not over before the signal
     process = subprocess.Popen(
         _get_command(server, "out"),
         cwd=project,
