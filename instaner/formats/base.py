@@ -185,6 +185,16 @@ def settle(
     return accepted[0]._replace(marks=sort_marks(marks), reviewer="")
 
 
+def settle_all(
+    records: Iterable[Record], losses: Losses, *, missing: bool = False
+) -> Iterator[Record]:
+    """YIELDS (Record): The one annotation of each text that has one; see settle."""
+    for several in group(records):
+        record = settle(several, losses, missing=missing)
+        if record is not None:
+            yield record
+
+
 def _lose_votes(record: Record, losses: Losses) -> None:
     for mark in record.marks:
         if mark.disputed:

@@ -18,7 +18,7 @@ from spacy.language import Language
 from ..decisions import Answer
 from ..errors import InstaNERError
 from ..files import check_file
-from .base import Losses, Mark, Record, fail, group, lose_meta, settle
+from .base import Losses, Mark, Record, fail, lose_meta, settle_all
 
 _COMMENT = re.compile(r"# ([A-Za-z_]+) =(?: (.*))?", re.DOTALL)
 _TAG = re.compile(r"O|[BILUMES]-.*\S.*", re.DOTALL)
@@ -114,11 +114,10 @@ def _make_record(
 def write(records: Iterable[Record], path: Path, losses: Losses, nlp: Language) -> None:
     """Write texts with a tag for each token."""
     with path.open("w", encoding="utf8", newline="\n") as file_:
-        for several in group(records):
-            record = settle(several, losses)
-            if record is not None and record.attr == "cats":
+        for record in settle_all(records, losses):
+            if record.attr == "cats":
                 losses.leave_out("texts with categories", record)
-            elif record is not None:
+            else:
                 file_.write(f"{_make_block(record, losses, nlp)}\n")
 
 

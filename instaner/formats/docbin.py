@@ -14,7 +14,7 @@ from ..corpus import PROVENANCE, read_docs
 from ..decisions import Answer
 from ..targets import Target, are_exclusive, choose_categories, make_mark
 from ..vote import Standing
-from .base import Losses, Mark, Record, are_apart, group, lose_meta, settle, sort_marks
+from .base import Losses, Mark, Record, are_apart, lose_meta, settle_all, sort_marks
 
 _KEY = "sc"  # of doc.spans, as spaCy's spancat has it
 
@@ -100,10 +100,7 @@ def _make_record(doc: Doc, target: Target, name: str) -> Record:
 def write(records: Iterable[Record], path: Path, losses: Losses, nlp: Language) -> None:
     """Write a DocBin."""
     doc_bin = DocBin(store_user_data=True)
-    for several in group(records):
-        record = settle(several, losses, missing=True)
-        if record is None:
-            continue
+    for record in settle_all(records, losses, missing=True):
         trusted = [mark for mark in record.marks if not mark.disputed]
         is_open = len(trusted) < len(record.marks)
         if is_open and record.answer is not None and not are_apart(trusted):

@@ -21,10 +21,9 @@ from .base import (
     Record,
     fail,
     get_dicts,
-    group,
     make_categories,
     make_span,
-    settle,
+    settle_all,
     write_lines,
 )
 
@@ -85,10 +84,7 @@ def write(records: Iterable[Record], path: Path, losses: Losses, nlp: Language) 
 
 
 def _make_rows(records: Iterable[Record], losses: Losses) -> Iterator[dict[str, Any]]:
-    for several in group(records):
-        record = settle(several, losses)
-        if record is None:
-            continue
+    for record in settle_all(records, losses):
         meta = {key: value for key, value in record.meta.items() if key not in _KEYS}
         label = (
             [mark.label for mark in record.marks]

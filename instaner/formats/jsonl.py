@@ -15,9 +15,8 @@ from .base import (
     Mark,
     Record,
     get_dicts,
-    group,
     make_span,
-    settle,
+    settle_all,
     write_lines,
 )
 
@@ -67,10 +66,7 @@ def write(records: Iterable[Record], path: Path, losses: Losses, nlp: Language) 
 
 
 def _make_rows(records: Iterable[Record], losses: Losses) -> Iterator[dict[str, Any]]:
-    for several in group(records):
-        record = settle(several, losses)
-        if record is None:
-            continue
+    for record in settle_all(records, losses):
         meta = {key: value for key, value in record.meta.items() if key not in _KEYS}
         row: dict[str, Any] = {**meta, "id": record.id, "text": record.text}
         named = [mark.label for mark in record.marks]

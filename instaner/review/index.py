@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 from enum import Enum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -452,7 +453,9 @@ def get_fingerprint(
     stats = [
         (str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files
     ]
-    values = (_FORMAT, str(source.resolve()), stats, target, student, suspects)
+    can_check = find_spec("cleanlab") is not None  # else none are suspicious
+    source = source.resolve()
+    values = (_FORMAT, str(source), stats, target, student, suspects, can_check)
     return hashlib.sha256(repr(values).encode()).hexdigest()
 
 

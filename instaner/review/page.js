@@ -368,6 +368,7 @@ const teach = (isRemoval) => act(async () => {
   $("lesson").close();
   const found = await call("/api/examples", {
     n: item.n,
+    key: item.key,
     reviewer: $("reviewer").value.trim(),
     marks: rows.filter((row) => !row.gone),
     deleted: rows.filter((row) => row.gone),

@@ -1,6 +1,5 @@
 """The review page's server: on this machine alone, unless asked, and then by token."""
 
-import hashlib
 import hmac
 import json
 import os
@@ -35,6 +34,7 @@ from starlette.routing import Route
 from ..agreement import Agreement
 from ..decisions import Answer, Decision, Decisions, check_reviewer
 from ..errors import InstaNERError
+from ..llm.store import hash_prompt
 from ..pipeline import load_pipeline, load_teacher
 from ..targets import ENTS, Offsets, Target, make_mark
 from ..tasks.examples import add_example, make_example, remove_example
@@ -222,11 +222,18 @@ class Review:
             self._leases[item.n] = (wanted.reviewer, now + _LEASE)
         return self._show(item, wanted.reviewer)
 
-    def _get(self, n: int) -> Item:
+    def _get(self, body: Mapping[str, Any]) -> Item:
+        """RETURNS (Item): The text that a request is about, as its n and key say."""
+        n = _get_int(body, "n")
         item = self.index.get(n) if abs(n) < _MOST else None
         if item is None:
             raise _Refused(
                 f"There is no text {n}, or not yet: try again when all are read."
+            )
+        if body.get("key") != hash_prompt(item.text):
+            raise _Refused(
+                "The corpus has changed since this text was shown: it is another one "
+                "now. Reload the page."
             )
         return item
 
@@ -238,7 +245,7 @@ class Review:
         first = item.tokens[0][0] if item.tokens else len(item.text)
         return {
             "n": item.n,
-            "key": _hash(item.text),
+            "key": hash_prompt(item.text),
             "id": item.id,
             "place": item.place,
             "queue": item.queue.value,
@@ -275,15 +282,10 @@ class Review:
     def decide(self, body: Mapping[str, Any]) -> None:
         """Store a decision.
 
-        body (Mapping[str, Any]): n, reviewer, answer, marks (label, and first and last
-            token of entities), seconds, and by_chance.
+        body (Mapping[str, Any]): n, key, reviewer, answer, marks (label, and first and
+            last token of entities), seconds, and by_chance.
         """
-        item = self._get(_get_int(body, "n"))
-        if body.get("key") != _hash(item.text):
-            raise _Refused(
-                "The corpus has changed since this text was shown: it is another one "
-                "now. Reload the page."
-            )
+        item = self._get(body)
         answer = Answer(_get_one(body, "answer", [answer.value for answer in Answer]))
         marks = self._read_marks(item, body.get("marks", []))
         seconds = body.get("seconds")
@@ -345,8 +347,8 @@ class Review:
     def show_to_teacher(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Add a text to the prompt examples, or take it out of them.
 
-        body (Mapping[str, Any]): n, marks (each with a reason), deleted (proposed marks
-            that are none, each with a reason), and remove.
+        body (Mapping[str, Any]): n, key, marks (each with a reason), deleted (proposed
+            marks that are none, each with a reason), and remove.
         RETURNS (Dict[str, Any]): file, and what was done.
         """
         path = self.settings.examples
@@ -355,7 +357,7 @@ class Review:
                 "The teacher's config has no file of examples. Start the page with "
                 "--teacher CONFIG, or --examples FILE."
             )
-        item = self._get(_get_int(body, "n"))
+        item = self._get(body)
         with self._lock:
             if body.get("remove"):
                 done = remove_example(path, item.text)
@@ -409,10 +411,6 @@ def _show_doc(doc: Doc) -> dict[str, Any]:
     parts.append([doc.text[end:], ""])
     cats = sorted(doc.cats.items(), key=lambda pair: -pair[1])
     return {"parts": [part for part in parts if part[0]], "cats": cats}
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _get_int(body: Mapping[str, Any], key: str) -> int:
@@ -593,8 +591,7 @@ def _work(settings: Settings, path: Path, reviews: Path, parent: int) -> None:
             student=None if student is None else load_pipeline(student),
             suspects=settings.suspects,
         )
-        if not index.get_state()["trouble"]:
-            index.set_state(fingerprint=settings.fingerprint)
+        index.set_state(fingerprint=settings.fingerprint)
     except InstaNERError as err:
         index.set_state(trouble=str(err))
 

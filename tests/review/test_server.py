@@ -11,6 +11,7 @@ from spacy.tokens import Doc, Span
 
 from instaner.corpus import PROVENANCE, write_shards
 from instaner.decisions import Answer, Decision, Decisions
+from instaner.llm.store import hash_prompt
 from instaner.targets import ENTS, Target
 
 pytest.importorskip("starlette")
@@ -25,7 +26,7 @@ from instaner.review.index import (
     build,
     find_target,
 )
-from instaner.review.server import Review, Settings, _hash, _lock, make_app
+from instaner.review.server import Review, Settings, _lock, make_app
 
 DISH, POT = "DISH", "POT"
 MakeReview = Callable[..., Review]
@@ -116,7 +117,7 @@ def get_ids(client: TestClient, **query: str) -> list[str]:
 def decide(client: TestClient, **body: Any) -> Any:
     values = {"n": 0, "reviewer": "anna", "answer": "accept", "marks": [], **body}
     item = client.index.get(values["n"]) if values["n"] in range(999) else None
-    values.setdefault("key", _hash(item.text) if item else "")
+    values.setdefault("key", hash_prompt(item.text) if item else "")
     return client.post("/api/decisions", json=values)
 
 
@@ -307,7 +308,7 @@ def test_undo_leaves_another_corpus_alone(client: TestClient, review: Review) ->
 def test_an_odd_time_is_no_time(
     client: TestClient, review: Review, seconds: str
 ) -> None:
-    key = _hash("One ramen in a wok.")
+    key = hash_prompt("One ramen in a wok.")
     body = (
         f'{{"n": 0, "key": "{key}", "reviewer": "anna", "answer": "accept", "seconds": '
     )
