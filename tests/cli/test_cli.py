@@ -206,7 +206,7 @@ def test_split_tests_on_what_was_reviewed(run: Run) -> None:
         )
     result = run(*args)
     assert result.exit_code == 0, result.output
-    assert "1 of the 2 test texts were come by at random" in result.stdout
+    assert "1 of the 2 test texts were drawn at random" in result.stdout
     meta = srsly.read_json("corpus/split.meta.json")
     assert (meta["test"], meta["at_random"], meta["test_share"]) == (2, 1, None)
 
