@@ -12,13 +12,7 @@ from tqdm import tqdm
 
 from .agreement import Agreement
 from .asking import STORE, Failures, TooManyFailures
-from .corpus import (
-    PROVENANCE,
-    Text,
-    read_texts,
-    read_train_texts,
-    write_shards,
-)
+from .corpus import PROVENANCE, Text, read_texts, read_train_texts, write_shards
 from .decisions import HUMAN, REVIEWS, Decision, Decisions, get_ballots, is_rejected
 from .errors import InstaNERError
 from .files import write_whole

@@ -16,10 +16,11 @@ import srsly
 from spacy.vocab import Vocab
 from thinc.api import Config
 
-from .corpus import get_brief, read_docs, read_gold_texts, write_docs
+from .corpus import get_brief, read_docs, write_docs
 from .errors import InstaNERError
 from .evaluate import evaluate
 from .files import check_exists, hash_file, write_whole
+from .gold import read_gold_texts
 from .intervals import Bootstrap
 from .pipeline import find_config, load_pipeline, read_config
 from .scores import (

@@ -13,8 +13,9 @@ from spacy.vocab import Vocab
 from spacy_llm.ty import supports_sharding
 
 from .asking import Foreign
-from .corpus import read_docs, read_gold_texts
+from .corpus import read_docs
 from .errors import InstaNERError
+from .gold import read_gold_texts
 from .intervals import Bootstrap, Difference
 from .llm.chat import Chat
 from .llm.cost import BYTES_PER_TOKEN

@@ -14,9 +14,9 @@ from spacy.tokens import Doc
 from tqdm import tqdm
 
 from .asking import STORE, Failures, Model, TooManyFailures
-from .corpus import read_bare
 from .errors import InstaNERError
 from .files import get_field, read_jsonl, write_whole
+from .gold import read_bare
 from .near import NearFinder
 from .pipeline import get_llms
 from .targets import Offsets

@@ -16,10 +16,11 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.util import get_lang_class
 
-from .corpus import read_gold, read_texts
+from .corpus import read_texts
 from .encoders import check_encoder, find_missing, get_encoder
 from .errors import InstaNERError
 from .files import check_exists, read_jsonl, write_whole
+from .gold import read_gold
 from .pipeline import make_blank
 from .targets import ENTS, choose_categories
 from .tasks.categories import NONE

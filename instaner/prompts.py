@@ -15,11 +15,12 @@ from spacy.tokens import Doc
 from tqdm import tqdm
 
 from .asking import Answer, Model
-from .corpus import Text, read_gold_texts
+from .corpus import Text
 from .errors import InstaNERError
 from .estimate import Estimate, estimate
 from .evaluate import find_differences, find_response, get_labels, score_docs
 from .files import check_exists
+from .gold import read_gold_texts
 from .intervals import Bootstrap, Difference
 from .llm.chat import Chat
 from .llm.cost import BYTES_PER_TOKEN

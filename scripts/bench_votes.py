@@ -34,9 +34,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from instaner.annotate import annotate
 from instaner.cli._util import Arg, Opt, msg, one_line_errors, show_progress
-from instaner.corpus import read_docs, read_gold, write_docs
+from instaner.corpus import read_docs, write_docs
 from instaner.errors import InstaNERError
 from instaner.files import read_jsonl, write_whole
+from instaner.gold import read_gold
 from instaner.pipeline import load_teacher
 from instaner.tasks.grounding import Mention, ground
 from instaner.train import train

@@ -9,9 +9,11 @@ import pytest
 import spacy
 import srsly
 from spacy.language import Language
+from spacy.tokens import Doc, Span
 from spacy.vocab import Vocab
 from thinc.api import Config
 
+from instaner.corpus import PROVENANCE
 from instaner.llm.store import hash_prompt
 
 from .server import ChatServer, serve
@@ -30,10 +32,24 @@ ROOT = Path(__file__).parent.parent
 LABELS = ["DISH", "EQUIPMENT"]
 CATEGORIES = ["BILL", "SHIP", "SIZE"]
 KEY = "sk-very-secret"
+GOLD = {
+    "id": "gold-0",
+    "text": "Nothing beats a cast iron skillet.",
+    "spans": [{"start": 16, "end": 33, "label": "EQUIPMENT"}],
+}
 
 WriteRows = Callable[..., Path]
 Record = Callable[[Mapping[str, str | list[str]]], Path]
 MakeTeacher = Callable[..., Language]
+
+
+def make_doc(nlp: Language, number: int, *, text: str = "", brief: str = "") -> Doc:
+    """A doc with one entity, and a text like no other."""
+    unlike = " ".join(3 * ["salt", "rice", "corn", "leek", "kale", "lime"][number % 6])
+    doc = nlp.make_doc(text or f"Wok {number} {unlike} {number**5}")
+    doc.set_ents([Span(doc, 0, 1, "EQUIPMENT")])
+    doc.user_data[PROVENANCE] = {"id": f"t{number}", "brief": brief or f"b{number}"}
+    return doc
 
 
 @pytest.fixture
@@ -56,6 +72,11 @@ def write_rows(tmp_path: Path) -> WriteRows:
         return tmp_path / name
 
     return write
+
+
+@pytest.fixture
+def gold(write_rows: WriteRows) -> Path:
+    return write_rows(GOLD, name="gold.jsonl")
 
 
 @pytest.fixture

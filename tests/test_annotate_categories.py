@@ -5,11 +5,13 @@ import pytest
 from spacy.tokens import Doc
 
 from instaner.annotate import FAILED, Summary, annotate
-from instaner.corpus import PROVENANCE, read_docs, read_gold_texts, split
+from instaner.corpus import PROVENANCE, read_docs
 from instaner.errors import InstaNERError
 from instaner.evaluate import evaluate
 from instaner.files import read_jsonl
+from instaner.gold import read_gold_texts
 from instaner.pipeline import get_llms, get_target, load_teacher
+from instaner.split import split
 from instaner.targets import Target
 from instaner.tasks.grounding import load_readings
 from instaner.vote import Policy, Remedy, Rule

@@ -7,10 +7,11 @@ from spacy.language import Language
 from spacy.tokens import Doc
 
 from instaner.annotate import Summary, annotate
-from instaner.corpus import PROVENANCE, read_docs, split
+from instaner.corpus import PROVENANCE, read_docs
 from instaner.decisions import REVIEWS, Answer, Decision, Decisions
 from instaner.errors import InstaNERError
 from instaner.recheck import Suspect
+from instaner.split import split
 from instaner.targets import Offsets, make_mark
 from instaner.vote import Policy, Remedy, Rule
 

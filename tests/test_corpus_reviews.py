@@ -6,19 +6,12 @@ import spacy
 from spacy.language import Language
 from spacy.tokens import Doc, Span
 
-from instaner.corpus import (
-    PROVENANCE,
-    SplitCounts,
-    read_bare,
-    read_docs,
-    read_gold,
-    read_gold_texts,
-    split,
-    write_shards,
-)
+from instaner.corpus import PROVENANCE, read_docs, write_shards
 from instaner.decisions import RANDOM, REVIEWS, Answer, Decision, Decisions
 from instaner.errors import InstaNERError
 from instaner.evaluate import evaluate
+from instaner.gold import read_bare, read_gold, read_gold_texts
+from instaner.split import SplitCounts, split
 from instaner.targets import Offsets, Target, make_mark
 
 _TEXT = "A cast iron skillet and rice."

@@ -21,7 +21,7 @@ from sklearn.metrics import (
 from spacy.scorer import Scorer
 from spacy.training import Example
 
-from instaner.corpus import read_gold
+from instaner.gold import read_gold
 
 from .conftest import ROOT
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import srsly
 
-from ..corpus import read_bare
 from ..curve import make_curve, parse_shares
 from ..errors import InstaNERError
 from ..evaluate import compare, evaluate, evaluate_docs, get_size
 from ..files import check_exists, hash_file, write_whole
+from ..gold import read_bare
 from ..measure import measure
 from ..pipeline import get_llm_names, load_pipeline, load_teacher, read_config
 from ..scores import find_score

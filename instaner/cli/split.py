@@ -1,11 +1,12 @@
 from pathlib import Path
 from typing import Any
 
-from ..corpus import GENERATED, split
+from ..corpus import GENERATED
 from ..decisions import REVIEWS
 from ..errors import InstaNERError
 from ..files import write_meta
 from ..pipeline import make_blank
+from ..split import split
 from ._util import Arg, Opt, msg, one_line_errors, print_examples
 
 _REVIEWED = "reviewed"
