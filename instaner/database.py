@@ -14,6 +14,7 @@ from .errors import InstaNERError
 
 _HEADER = b"SQLite format 3\0"
 SUFFIXES = (".db", ".sqlite", ".sqlite3")
+LARGEST = 2**53  # of the numbers in it; a float holds each below it
 _WAIT = 60.0  # seconds for another process to finish its writing
 
 

@@ -8,12 +8,11 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .database import SUFFIXES, Database, transact
+from .database import LARGEST, SUFFIXES, Database, transact
 from .errors import InstaNERError
 from .targets import Offsets, Target, make_mark
 
 REVIEWS = "reviews.db"  # the file's name
-_MOST = 2**53  # above any number of a decision
 
 HUMAN = "human"  # component that reviewers are samples of: human/anna votes
 RANDOM = "random"  # queue whose texts are like those in general
@@ -179,7 +178,7 @@ class Decisions(Database):
             "SELECT answer, count(*), sum(marks = proposed), avg(seconds) FROM "
             # The row of the last that is no skip, or else of the last.
             "(SELECT answer, marks, proposed, seconds, max(id + (answer != 'skip') * "
-            f"{_MOST}) FROM decisions WHERE reviewer = ? AND attr = ? AND undone = 0 "
+            f"{LARGEST}) FROM decisions WHERE reviewer = ? AND attr = ? AND undone = 0 "
             "GROUP BY text) GROUP BY answer",
             (reviewer, attr),
         )

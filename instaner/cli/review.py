@@ -42,14 +42,7 @@ def review_cli(
     """Open a page on which people correct what was annotated. What they decide is kept
     beside the corpus, and counts in `annotate` and `split`."""
     try:
-        from ..review.server import (
-            LOCAL,
-            Settings,
-            listen,
-            make_token,
-            prepare,
-            serve,
-        )
+        from ..review.server import LOCAL, listen, make_token, serve
     except ModuleNotFoundError as err:
         if err.name not in ("starlette", "uvicorn"):
             raise
@@ -57,6 +50,7 @@ def review_cli(
             'To review, a web server is needed: pip install "instaner[review]"'
         ) from err
     from ..review.index import find_target, get_fingerprint
+    from ..review.review import Settings, prepare
 
     import_code(code)
     if (

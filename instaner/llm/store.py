@@ -9,14 +9,13 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Iterator, NamedTuple
 
-from ..database import Database, transact
+from ..database import LARGEST, Database, transact
 from ..errors import InstaNERError
 from ..files import read_jsonl, write_whole
 
 Messages = list[dict[str, str]]
 
 _EPSILON = 1e-9  # that sums of floats may be wrong by, US dollars
-_MOST = 2**53  # of what a recording counts
 
 _SCHEMA = (
     "CREATE TABLE systems (id INTEGER PRIMARY KEY, content TEXT UNIQUE)",
@@ -461,7 +460,7 @@ def read_recording(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         for name, value in row.items():
             good = isinstance(value, _FIELDS[name]) and not isinstance(value, bool)
             if isinstance(value, (int, float)):
-                good = good and 0 <= value < _MOST
+                good = good and 0 <= value < LARGEST
             if not good:
                 kinds = " or ".join(kind.__name__ for kind in _FIELDS[name])
                 if int in _FIELDS[name]:

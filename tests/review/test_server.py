@@ -26,7 +26,8 @@ from instaner.review.index import (
     build,
     find_target,
 )
-from instaner.review.server import Review, Settings, _lock, make_app
+from instaner.review.review import Review, Settings, _lock
+from instaner.review.server import make_app
 
 DISH, POT = "DISH", "POT"
 MakeReview = Callable[..., Review]
@@ -315,7 +316,7 @@ def test_an_odd_time_is_no_time(
     headers = {"Content-Type": "application/json"}
     client.post("/api/decisions", content=f"{body}{seconds}}}", headers=headers)
     (decision,) = review.decisions.find("One ramen in a wok.", "ents")
-    assert decision.seconds in (None, 1.0)
+    assert decision.seconds is None
     assert client.get("/api/progress", params={"reviewer": "anna"}).status_code == 200
 
 
@@ -329,7 +330,7 @@ def test_a_teacher_that_takes_its_time_holds_up_nobody(review: Review) -> None:
 def test_a_corpus_has_one_page(tmp_path: Path, nlp: Language) -> None:
     write_shards([nlp.make_doc("Tacos.")], tmp_path / "annotated")
     script = (
-        "import sys, pathlib; from instaner.review.server import _lock;"
+        "import sys, pathlib; from instaner.review.review import _lock;"
         "_lock(pathlib.Path(sys.argv[1]), pathlib.Path('annotated'))"
     )
     path = tmp_path / "index.lock"
