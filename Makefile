@@ -3,7 +3,6 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-SLOWEST = tests/test_faults.py tests/test_new.py tests/test_workflow.py tests/test_scripts.py
 
 .PHONY: run test
 
@@ -15,7 +14,7 @@ test: $(VENV)/ready-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile \
-		--no-loadscope-reorder $(SLOWEST) tests
+		--no-loadscope-reorder
 
 $(VENV)/ready: requirements.txt setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -23,6 +23,15 @@ from .server import ChatServer, serve
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
+# The files that take longest come first, so that no process ends long after the others.
+_LONGEST = ["test_faults", "test_new", "test_workflow", "test_scripts", "test_browser"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {name: -k for k, name in enumerate(reversed(_LONGEST), 1)}
+    items.sort(key=lambda item: rank.get(item.path.stem, 0))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # Texts are only split where a context length is set; that is no news.
     config.addinivalue_line("filterwarnings", "ignore:Task supports sharding")

@@ -1,6 +1,7 @@
 """A small project with an annotated corpus, and its review page's server."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,29 +108,32 @@ def call(*args: str) -> str:
     return done.stdout
 
 
-def make_project(
+def _make_project(
     folder: Path, kind: tuple[str, str, str], texts: dict[str, tuple[str, ...]]
-) -> None:
+) -> Path:
     """Write a teacher, its recording and the texts, and have it annotate them."""
     task, options, examples = kind
     config = CONFIG.format(task=task, options=options)
     (folder / "examples.yml").write_text(examples, "utf8")
     (folder / "teacher.cfg").write_text(config, "utf8")
     (folder / "recording.jsonl").touch()
-    nlp = load_teacher("teacher.cfg")
-    rows = []
-    for text, answers in texts.items():
-        task_ = nlp.get_pipe("llm").task  # type: ignore[attr-defined]
-        ((prompts, _),) = task_.generate_prompts([nlp.make_doc(text)])
-        (prompt,) = prompts
-        rows += [
-            {"prompt_sha256": hash_prompt(prompt), "sample": k, "response": answer}
-            for k, answer in enumerate(answers)
-        ]
-    srsly.write_jsonl(folder / "recording.jsonl", rows)
-    named = [{"id": f"t{k}", "text": text} for k, text in enumerate(texts)]
-    srsly.write_jsonl(folder / "texts.jsonl", named)
-    annotate()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        nlp = load_teacher("teacher.cfg")
+        rows = []
+        for text, answers in texts.items():
+            task_ = nlp.get_pipe("llm").task  # type: ignore[attr-defined]
+            ((prompts, _),) = task_.generate_prompts([nlp.make_doc(text)])
+            (prompt,) = prompts
+            rows += [
+                {"prompt_sha256": hash_prompt(prompt), "sample": k, "response": answer}
+                for k, answer in enumerate(answers)
+            ]
+        srsly.write_jsonl(folder / "recording.jsonl", rows)
+        named = [{"id": f"t{k}", "text": text} for k, text in enumerate(texts)]
+        srsly.write_jsonl(folder / "texts.jsonl", named)
+        annotate()
+    return folder
 
 
 def annotate() -> str:
@@ -138,11 +142,19 @@ def annotate() -> str:
     return call("annotate", *args)
 
 
+@pytest.fixture(scope="session")
+def annotated_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which texts about dishes are annotated; to be copied."""
+    return _make_project(tmp_path_factory.mktemp("dishes"), NER, DISHES)
+
+
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in which texts about dishes are annotated, and in which one is."""
+def project(
+    annotated_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A copy of it, in which one is."""
+    shutil.copytree(annotated_project, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    make_project(tmp_path, NER, DISHES)
     return tmp_path
 
 
@@ -150,22 +162,25 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def sorted_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The same, of texts with categories."""
     monkeypatch.chdir(tmp_path)
-    make_project(tmp_path, TEXTCAT, OPINIONS)
-    return tmp_path
+    return _make_project(tmp_path, TEXTCAT, OPINIONS)
 
 
 class Served:
     """A page's server, in a process of its own."""
 
-    def __init__(self, *args: str) -> None:
+    def __init__(self, *args: str, folder: Path | None = None) -> None:
         self._args = args
+        self._folder = folder
         self.start()
 
     def start(self, port: str = "0") -> None:
         command = [sys.executable, "-m", "instaner", "review", "corpus/annotated"]
         options = ["--teacher", "teacher.cfg", "--suspects", "0", "--port", port]
         self.process = subprocess.Popen(
-            [*command, *options, *self._args], stdout=subprocess.PIPE, text=True
+            [*command, *options, *self._args],
+            cwd=self._folder,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert self.process.stdout is not None
         lines = iter(self.process.stdout.readline, "")
@@ -180,6 +195,18 @@ class Served:
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(20)
+
+
+@pytest.fixture(scope="session")
+def served(
+    annotated_project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    """A server of which nothing is asked but to show texts."""
+    folder = tmp_path_factory.mktemp("served")
+    shutil.copytree(annotated_project, folder, dirs_exist_ok=True)
+    server = Served(folder=folder)
+    yield server
+    server.stop()
 
 
 @pytest.fixture

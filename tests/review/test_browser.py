@@ -212,10 +212,8 @@ def test_mouse_marks_and_unmarks(
     assert [row[2] for row in read_decisions()] == ["accept"]
 
 
-def test_text_with_html_is_shown_as_text(
-    project: Path, serve_page: Callable[..., Served], open_page: Open
-) -> None:
-    page = open_page(serve_page().address)
+def test_text_with_html_is_shown_as_text(served: Served, open_page: Open) -> None:
+    page = open_page(served.address)
     go_to(page, SCRIPT)
     assert get_text(page) == SCRIPT
     assert page.title() != "got you"
@@ -226,9 +224,9 @@ def test_text_with_html_is_shown_as_text(
 
 
 def test_reasons_and_votes_stand_beside_each_span(
-    project: Path, serve_page: Callable[..., Served], open_page: Open
+    served: Served, open_page: Open
 ) -> None:
-    page = open_page(serve_page().address)
+    page = open_page(served.address)
     go_to(page, RAMEN)
     rows = page.locator("#opinions tbody tr").all_text_contents()
     (ramen,) = [row for row in rows if "ramen" in row]
@@ -317,13 +315,9 @@ def test_categories_are_chosen_by_key(
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_fits_and_can_be_read_by_all(
-    project: Path,
-    serve_page: Callable[..., Served],
-    open_page: Open,
-    width: int,
-    scheme: str,
+    served: Served, open_page: Open, width: int, scheme: str
 ) -> None:
-    page = open_page(serve_page().address, width, scheme)
+    page = open_page(served.address, width, scheme)
     press(page, "n", "?", "g")
     found = axe.Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa"]})
     assert found.violations_count == 0, found.generate_report()
