@@ -165,7 +165,8 @@ const same = (one, other) => one.label === other.label && one.first === other.fi
 function render() {
   const text = $("text");
   const top = text.scrollTop;
-  text.replaceChildren(item.before);
+  // One element: for each that comes into it, #text would look for its direction again.
+  const drawn = make("span", {}, item.before);
   const spans = isCats() ? [] : marks;
   const disputed = isCats() ? [] : item.candidates.filter((row) => row.standing === "disputed");
   const at = new Map(spans.map((span, index) => [span.first, index]));
@@ -174,21 +175,31 @@ function render() {
     const end = index < 0 ? k + 1 : spans[index].last;
     const pieces = [];
     for (let i = k; i < end; i++) {
-      const isChosen = chosen && chosen.span === null && chosen.first <= i && i < chosen.last;
       const isDisputed = index < 0 && disputed.some((row) => row.first <= i && i < row.last);
-      const className = `token${isChosen ? " chosen" : ""}${isDisputed ? " disputed" : ""}`;
+      const className = `token${isDisputed ? " disputed" : ""}`;
       pieces.push(make("span", { className, textContent: item.tokens[i][0], dataset: { k: i } }));
       if (i < end - 1) pieces.push(item.tokens[i][1]);
     }
     if (index >= 0) {
-      const isChosen = chosen?.span === index ? " chosen" : "";
-      text.append(make("mark", { className: colour(spans[index].label) + isChosen }, ...pieces,
+      drawn.append(make("mark", { className: colour(spans[index].label) }, ...pieces,
         make("small", { textContent: spans[index].label })));
-    } else text.append(...pieces);
-    text.append(item.tokens[end - 1][1]);
+    } else drawn.append(...pieces);
+    drawn.append(item.tokens[end - 1][1]);
     k = end;
   }
+  text.replaceChildren(drawn);
   text.scrollTop = top;
+  renderOpinions();
+  renderChosen();
+}
+
+function renderChosen() { // without drawing the text again, which may be long
+  for (const element of $("text").querySelectorAll(".chosen")) element.classList.remove("chosen");
+  if (chosen) {
+    const tokens = $("text").getElementsByClassName("token");
+    const elements = chosen.span === null ? [...tokens].slice(chosen.first, chosen.last) : [tokens[chosen.first].parentElement];
+    for (const element of elements) element.classList.add("chosen");
+  }
   const current = isCats() ? marks.map((mark) => mark.label) : chosen?.span != null ? [marks[chosen.span].label] : [];
   $("labels").replaceChildren(...session.labels.map((label, k) => {
     const button = make("button", { type: "button", className: colour(label), title: session.definitions[label] ?? "" }, `${label} `);
@@ -199,7 +210,6 @@ function render() {
   }));
   $("edges").classList.toggle("off", !chosen);
   $("delete").disabled = chosen?.span == null;
-  renderOpinions();
 }
 
 function renderOpinions() {
@@ -279,7 +289,7 @@ function moveEdge(edge, by) {
 
 function choose(place) {
   chosen = place;
-  render();
+  renderChosen();
   const element = document.querySelector("#text .chosen");
   element?.scrollIntoView({ block: "nearest" });
 }

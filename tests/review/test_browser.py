@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import spacy
 import srsly
+from spacy.language import Language
+from spacy.tokens import Span
 
-from instaner.corpus import read_docs
+from instaner.corpus import read_docs, write_shards
 
 from .conftest import DISHES, Served, annotate, call
 
@@ -23,6 +25,14 @@ _CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(
     _CHROMIUM is None, reason="needs Chromium, as `chromium` on the path"
 )
+
+# Time from a key to the next frame.
+_PRESS = """async (key) => {
+  const start = performance.now();
+  document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+  await new Promise((done) => requestAnimationFrame(() => setTimeout(done, 0)));
+  return performance.now() - start;
+}"""
 
 RAMEN, SCRIPT, WOK, NOTHING, *_ = DISHES
 Open = Callable[..., Any]
@@ -256,6 +266,25 @@ def test_a_text_shown_to_the_teacher_is_in_its_prompts(
     spans = {span["text"]: (span["label"], span["reason"]) for span in added["spans"]}
     assert spans == {"wok": ("==NONE==", "is a pan"), "paella": ("DISH", "is rice")}
     assert "# One that is ours." in Path("examples.yml").read_text("utf8")
+
+
+def test_key_in_a_long_text_is_answered_at_once(
+    project: Path, serve_page: Callable[..., Served], open_page: Open, nlp: Language
+) -> None:
+    doc = nlp.make_doc(" ".join(5000 * ["Ramen in a wok."]))
+    doc.set_ents([Span(doc, k, k + 1, "DISH") for k in range(0, len(doc), 50)])
+    shutil.rmtree("corpus/annotated")
+    write_shards([doc], Path("corpus/annotated"))
+    page = open_page(serve_page().address)
+    press(page, "n")
+    for key, expected in (
+        ("n", "RamenDISH"),
+        ("ArrowRight", "in"),
+        ("2", "inEQUIPMENT"),
+    ):
+        milliseconds = page.evaluate(_PRESS, key)
+        assert milliseconds < 1500, key
+        assert page.locator("#text .chosen").all_text_contents() == [expected]
 
 
 def test_two_reviewers_get_different_texts(
