@@ -1,6 +1,5 @@
 """The page in a browser: Debian's Chromium, which playwright drives."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -13,27 +12,10 @@ from instaner.report.page import make_report
 from .conftest import Report
 
 pytest.importorskip("matplotlib")
-sync_api = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-
-_CHROMIUM = shutil.which("chromium")
-
-pytestmark = pytest.mark.skipif(
-    _CHROMIUM is None, reason="needs Chromium, as `chromium` on the path"
-)
 
 _RULES = {"runOnly": ["wcag2a", "wcag2aa"]}
 Open = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=_CHROMIUM, args=["--no-sandbox"]
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

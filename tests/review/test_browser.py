@@ -20,12 +20,6 @@ pytest.importorskip("starlette")
 sync_api = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 
-_CHROMIUM = shutil.which("chromium")
-
-pytestmark = pytest.mark.skipif(
-    _CHROMIUM is None, reason="needs Chromium, as `chromium` on the path"
-)
-
 # Time from a key to the next frame.
 _PRESS = """async (key) => {
   const start = performance.now();
@@ -36,16 +30,6 @@ _PRESS = """async (key) => {
 
 RAMEN, SCRIPT, WOK, NOTHING, *_ = DISHES
 Open = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=_CHROMIUM, args=["--no-sandbox"]
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
