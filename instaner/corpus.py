@@ -49,7 +49,7 @@ def read_texts(path: Path) -> Iterator[Text]:
 
     path (Path): JSONL with text and, where there are any, id, brief, split, spans or
         cats (its writer's), and votes (spans, or cats, by the name of who marked them).
-        For cats see read_gold.
+        For cats see gold.read_gold.
     YIELDS (Text): The texts.
     RAISES (InstaNERError): On a broken line, a wrong type, or a repeated id.
     """
@@ -188,6 +188,7 @@ def find_spans(row: dict[str, Any]) -> Any:
 def get_spans(
     row: dict[str, Any], spans: Any, path: Path, number: int
 ) -> list[Offsets]:
+    """RETURNS (List[Offsets]): Spans of a row's text, in the order given."""
     length = len(get_field(row, "text", path, number))
     try:
         offsets = [(s["start"], s["end"], s["label"]) for s in spans or []]

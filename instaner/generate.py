@@ -91,7 +91,7 @@ def generate(
         category, are wanted: briefs are asked again, with the label as their focus.
     gold (Optional[Path]): Gold test set, of which no text is kept.
     against (Iterable[Path]): Corpora that texts are not to repeat; see
-        corpus.read_bare.
+        gold.read_bare.
     max_failures (float): Share of the answers that may fail, between 0 and 1.
     progress (bool): Show a progress bar.
     on_bills (Callable[[List[Dict[str, Any]]], object]): Called with what the answers

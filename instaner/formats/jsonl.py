@@ -1,4 +1,4 @@
-"""The project's own gold: JSONL with text and spans, or cats; see corpus.read_gold."""
+"""The project's own gold: JSONL with text and spans, or cats; see gold.read_gold."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path

@@ -9,6 +9,7 @@ let item = null; // the text that is shown
 let marks = []; // {first, last, label}: tokens from first to before last
 let past = []; // marks before each change
 let chosen = null; // {first, last, span}: span is an index of marks, or null
+let anchor = null; // token on which a drag began
 let shownAt = 0;
 let away = 0; // milliseconds in which the page was not seen
 let hiddenAt = null;
@@ -111,6 +112,7 @@ function show(found) {
   marks = item.marks.map(({ first, last, label }) => ({ first, last, label }));
   past = [];
   chosen = null;
+  anchor = null;
   shownAt = performance.now();
   away = 0;
   const others = item.others.length ? ` · decided by ${item.others.join(", ")}, too` : "";
@@ -160,6 +162,7 @@ async function watch() { // while the index is made
 
 const colour = (label) => `l${Math.max(0, session.labels.indexOf(label)) % 10}`;
 const surface = ({ first, last }) => item.tokens.slice(first, last).map(([text, space]) => text + space).join("").trim();
+const tag = (label) => make("small", { textContent: label, dir: "ltr" }); // says nothing of the text's direction
 const same = (one, other) => one.label === other.label && one.first === other.first && one.last === other.last;
 
 function render() {
@@ -182,7 +185,7 @@ function render() {
     }
     if (index >= 0) {
       drawn.append(make("mark", { className: colour(spans[index].label) }, ...pieces,
-        make("small", { textContent: spans[index].label })));
+        tag(spans[index].label)));
     } else drawn.append(...pieces);
     drawn.append(item.tokens[end - 1][1]);
     k = end;
@@ -201,15 +204,18 @@ function renderChosen() { // without drawing the text again, which may be long
     for (const element of elements) element.classList.add("chosen");
   }
   const current = isCats() ? marks.map((mark) => mark.label) : chosen?.span != null ? [marks[chosen.span].label] : [];
+  [...$("labels").children].forEach((button, k) => button.setAttribute("aria-pressed", current.includes(session.labels[k])));
+  $("edges").classList.toggle("off", !chosen);
+  $("delete").setAttribute("aria-disabled", chosen?.span == null); // and keeps the focus
+}
+
+function renderLabels() {
   $("labels").replaceChildren(...session.labels.map((label, k) => {
     const button = make("button", { type: "button", className: colour(label), title: session.definitions[label] ?? "" }, `${label} `);
     if (k < 10) button.append(make("kbd", { textContent: (k + 1) % 10 }));
-    button.setAttribute("aria-pressed", current.includes(label));
     button.onclick = () => setLabel(label);
     return button;
   }));
-  $("edges").classList.toggle("off", !chosen);
-  $("delete").disabled = chosen?.span == null;
 }
 
 function renderOpinions() {
@@ -225,7 +231,7 @@ function renderOpinions() {
     });
     const reasons = Object.entries(row.reasons ?? {}).map(([voter, reason]) => make("div", { textContent: `${voter}: ${reason}` }));
     const cells = [
-      make("td", {}, make("mark", { className: colour(row.label) }, isCats() ? "" : surface(row), make("small", { textContent: row.label }))),
+      make("td", {}, make("mark", { className: colour(row.label) }, isCats() ? "" : surface(row), tag(row.label))),
       make("td", {}, make("span", { className: `badge ${row.standing}`, textContent: row.standing || (voters.length ? "opinion" : "annotated") })),
       make("td", { textContent: row.standing ? `${Math.round(row.score * 100)} %` : "" }),
       make("td", { textContent: voters.join(", ") }),
@@ -235,8 +241,10 @@ function renderOpinions() {
     return make("tr", {}, ...cells);
   });
   const names = [isCats() ? "Category" : "Span", "Standing", "Votes", "Named by", ...(givesReasons ? ["Reason"] : []), ""];
-  const head = make("tr", {}, ...names.map((name) => make("th", { scope: "col", textContent: name })));
+  const head = make("tr", {}, ...names.map((textContent) => make("th", { scope: "col", textContent })));
+  const focused = [...$("opinions").querySelectorAll("button")].indexOf(document.activeElement);
   $("opinions").replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
+  if (focused >= 0) $("opinions").querySelectorAll("button")[focused]?.focus();
   $("opinions").hidden = !rows.length;
 }
 
@@ -246,14 +254,26 @@ function change(changed, select = null) {
   past.push(marks);
   marks = changed.sort((one, other) => one.first - other.first);
   chosen = null;
-  if (select) chosen = { ...select, span: marks.findIndex((mark) => same(mark, select)) };
+  if (select) {
+    const span = marks.findIndex((mark) => same(mark, select));
+    chosen = { first: select.first, last: select.last, span: span < 0 ? null : span };
+  }
   say();
   render();
 }
 
 const apart = (one, other) => one.last <= other.first || other.last <= one.first;
 
+const isSpace = (k) => !item.tokens[k][0].trim();
+
 function put(mark, instead = null) { // in the place of what it overlaps
+  if (!isCats()) { // spaCy learns no entity that begins or ends with white space
+    while (mark.first < mark.last && isSpace(mark.first)) mark.first += 1;
+    while (mark.first < mark.last && isSpace(mark.last - 1)) mark.last -= 1;
+    if (mark.first === mark.last) return say("There is only white space.");
+    const here = marks.findIndex((other) => same(other, mark));
+    if (here >= 0) return chooseSpan(here);
+  }
   const kept = isCats()
     ? marks.filter((other) => !session.exclusive && other.label !== mark.label)
     : marks.filter((other, k) => k !== instead && apart(other, mark));
@@ -276,7 +296,7 @@ function take(row, here) {
 }
 
 function remove() {
-  if (chosen?.span != null) change(marks.filter((_, k) => k !== chosen.span));
+  if (chosen?.span != null) change(marks.filter((_, k) => k !== chosen.span), { first: chosen.first, last: chosen.last });
 }
 
 function moveEdge(edge, by) {
@@ -417,7 +437,7 @@ async function tryText() {
     if (trouble) body.textContent = trouble;
     else {
       for (const [text, label] of parts) {
-        body.append(label ? make("mark", { className: colour(label) }, text, make("small", { textContent: label })) : text);
+        body.append(label ? make("mark", { className: colour(label) }, text, tag(label)) : text);
       }
       if (cats.length) body.append(make("div", { textContent: cats.map(([label, score]) => `${label} ${score.toFixed(2)}`).join(" · ") }));
     }
@@ -473,7 +493,6 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-let anchor = null;
 const tokenAt = (event) => {
   const element = document.elementFromPoint(event.clientX, event.clientY)?.closest("#text .token, #text mark");
   if (!element) return null;
@@ -529,6 +548,7 @@ function fill(found) {
   $("guidelines").replaceChildren(make("dl", {}, ...defined), make("p", { className: "plain", textContent: session.guidelines }));
   if (!defined.length && !session.guidelines) $("guidelines").textContent = "There are none. Start the page with --teacher CONFIG, for its definitions, or with --guidelines FILE.";
   $("teach").disabled = !session.examples;
+  renderLabels();
   if (item) render();
 }
 

@@ -291,7 +291,10 @@ class Review:
                 raise InstaNERError(
                     "Spans have to be in the text, and must not overlap."
                 )
-            marks.append((item.tokens[first][0], item.tokens[end - 1][1], label))
+            start, stop = item.tokens[first][0], item.tokens[end - 1][1]
+            if item.text[start].isspace() or item.text[stop - 1].isspace():
+                raise InstaNERError("Spans cannot begin or end with white space.")
+            marks.append((start, stop, label))
             last = end
         return marks
 

@@ -288,6 +288,13 @@ def test_a_bad_decision_is_refused(
     assert [*review.decisions.read("ents")] == []
 
 
+def test_white_space_is_no_span(make_review: MakeReview, nlp: Language) -> None:
+    client = open_client(make_review(nlp.make_doc("A \n wok")))
+    for marks in ([span(0, 2)], [span(1, 2)], [span(1, 3)]):
+        assert "white space" in decide(client, marks=marks).json()["trouble"]
+    assert decide(client, marks=[span(0, 3)]).status_code == 200
+
+
 def test_an_empty_text_is_no_dead_end(make_review: MakeReview, nlp: Language) -> None:
     client = open_client(make_review(nlp.make_doc(""), make_doc(nlp, "Tacos.")))
     assert len(get_ids(client)) == 2
