@@ -43,7 +43,6 @@ WORDS = "the a with and for in my our old small big good hot cold fresh green".s
 VOTERS = ("llm/0", "llm/1")
 LABELS = ("DISH", "INGREDIENT", "EQUIPMENT")
 
-
 _GET_STAGE = """() => fetch("/api/progress?reviewer=x").then(
     (reply) => reply.json()).then((found) => found.state.stage)"""
 _ACCEPT = """() => new Promise((done) => {

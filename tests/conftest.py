@@ -15,7 +15,9 @@ from spacy.vocab import Vocab
 from thinc.api import Config
 
 from instaner.corpus import PROVENANCE
+from instaner.decisions import REVIEWS, Answer, Decision, Decisions
 from instaner.llm.store import hash_prompt
+from instaner.targets import Offsets
 
 from .server import ChatServer, serve
 
@@ -60,6 +62,24 @@ def make_doc(nlp: Language, number: int, *, text: str = "", brief: str = "") -> 
     doc.set_ents([Span(doc, 0, 1, "EQUIPMENT")])
     doc.user_data[PROVENANCE] = {"id": f"t{number}", "brief": brief or f"b{number}"}
     return doc
+
+
+def decide(
+    reviews: Decisions,
+    *marks: Offsets,
+    text: str,
+    reviewer: str = "anna",
+    attr: str = "ents",
+    answer: Answer = Answer.ACCEPT,
+    **values: Any,
+) -> None:
+    """Store what somebody decided about a text."""
+    reviews.add(Decision(text, attr, reviewer, answer, marks, **values))
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> Decisions:
+    return Decisions(tmp_path / REVIEWS)
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,14 @@ from spacy.tokens import Doc
 
 from instaner.annotate import Summary, annotate
 from instaner.corpus import PROVENANCE, read_docs
-from instaner.decisions import REVIEWS, Answer, Decision, Decisions
+from instaner.decisions import Answer, Decisions
 from instaner.errors import InstaNERError
 from instaner.recheck import Suspect
 from instaner.split import split
-from instaner.targets import Offsets, make_mark
+from instaner.targets import make_mark
 from instaner.vote import Policy, Remedy, Rule
 
-from .conftest import MakeTeacher, WriteRows
+from .conftest import MakeTeacher, WriteRows, decide
 
 _TEXT = "My wok is full of ramen."
 _WOK = "1. wok | True | EQUIPMENT | a pan"
@@ -24,20 +25,7 @@ _MY_WOK, _JUST_WOK, _SOUP = (0, 6, "EQUIPMENT"), (3, 6, "EQUIPMENT"), (18, 23, "
 _BILL, _SIZE = make_mark("BILL"), make_mark("SIZE")
 
 
-@pytest.fixture
-def reviews(tmp_path: Path) -> Decisions:
-    return Decisions(tmp_path / REVIEWS)
-
-
-def _decide(
-    reviews: Decisions,
-    *marks: Offsets,
-    reviewer: str = "anna",
-    text: str = _TEXT,
-    attr: str = "ents",
-    answer: Answer = Answer.ACCEPT,
-) -> None:
-    reviews.add(Decision(text, attr, reviewer, answer, marks))
+_decide = partial(decide, text=_TEXT)
 
 
 def _annotate(nlp: Language, texts: Path, **settings: Any) -> tuple[Summary, list[Doc]]:

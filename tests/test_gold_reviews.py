@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,33 +8,21 @@ from spacy.language import Language
 from spacy.tokens import Doc, Span
 
 from instaner.corpus import PROVENANCE, read_docs, write_shards
-from instaner.decisions import RANDOM, REVIEWS, Answer, Decision, Decisions
+from instaner.decisions import RANDOM, Answer, Decisions
 from instaner.errors import InstaNERError
 from instaner.evaluate import evaluate
 from instaner.gold import read_bare, read_gold, read_gold_texts
 from instaner.split import SplitCounts, split
-from instaner.targets import Offsets, Target, make_mark
+from instaner.targets import Target, make_mark
+
+from .conftest import decide
 
 _TEXT = "A cast iron skillet and rice."
 _SKILLET, _IRON_SKILLET = (12, 19, "EQUIPMENT"), (2, 19, "EQUIPMENT")
 _RICE = (24, 28, "DISH")
 
 
-@pytest.fixture
-def reviews(tmp_path: Path) -> Decisions:
-    return Decisions(tmp_path / REVIEWS)
-
-
-def _decide(
-    reviews: Decisions,
-    *marks: Offsets,
-    reviewer: str = "anna",
-    text: str = _TEXT,
-    attr: str = "ents",
-    answer: Answer = Answer.ACCEPT,
-    **values: Any,
-) -> None:
-    reviews.add(Decision(text, attr, reviewer, answer, marks, **values))
+_decide = partial(decide, text=_TEXT)
 
 
 def _get_missing(doc: Doc) -> list[str]:

@@ -302,7 +302,9 @@ function remove() {
 function moveEdge(edge, by) {
   if (!chosen) return;
   const moved = { ...chosen, [edge]: chosen[edge] + by };
-  if (moved.first < 0 || moved.last > item.tokens.length || moved.first >= moved.last) return;
+  const isInside = () => moved.first >= 0 && moved.last <= item.tokens.length && moved.first < moved.last;
+  while (isInside() && isSpace(edge === "first" ? moved.first : moved.last - 1)) moved[edge] += Math.sign(by);
+  if (!isInside()) return;
   if (chosen.span == null) choose(moved);
   else put({ first: moved.first, last: moved.last, label: marks[chosen.span].label }, chosen.span);
 }

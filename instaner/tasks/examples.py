@@ -24,7 +24,6 @@ logger = logging.getLogger(__name__)
 
 POS, NEG = "POS", "NEG"  # the answers where there is one label
 
-
 # A word; or, where nothing parts words, a character (Thai to Burmese, Khmer, Chinese,
 # Japanese); or a sign.
 _UNPARTED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"

@@ -252,18 +252,19 @@ def test_a_text_shown_to_the_teacher_is_in_its_prompts(
     assert "# One that is ours." in Path("examples.yml").read_text("utf8")
 
 
-LONG, RIGHT_TO_LEFT, WHITE = "Ramen in a wok. ", "12 كوبا من الأرز", " \n\n kale \n"
+LONG, RIGHT_TO_LEFT = "Ramen in a wok. ", "12 كوبا من الأرز"
+WHITE, APART = " \n\n kale \n", "Red \n wine"
 
 
 @pytest.fixture(scope="module")
 def odd_texts(
     annotated_project: Path, tmp_path_factory: pytest.TempPathFactory, nlp: Language
 ) -> Iterator[Served]:
-    """A server of a long text, one from right to left, and one of white space."""
+    """A server of a long text, one from right to left, and two with white space."""
     folder = tmp_path_factory.mktemp("odd")
     shutil.copytree(annotated_project, folder, dirs_exist_ok=True)
     shutil.rmtree(folder / "corpus" / "annotated")
-    docs = [nlp.make_doc(text) for text in (5000 * LONG, RIGHT_TO_LEFT, WHITE)]
+    docs = [nlp.make_doc(text) for text in (5000 * LONG, RIGHT_TO_LEFT, WHITE, APART)]
     docs[0].set_ents([Span(docs[0], k, k + 1, "DISH") for k in range(0, 25000, 50)])
     for doc in docs[1:]:
         doc.set_ents([])
@@ -325,6 +326,15 @@ def test_white_space_is_no_part_of_a_span(odd_texts: Served, open_page: Open) ->
     sync_api.expect(page.locator("#notice")).to_have_text("There is only white space.")
     press(page, "Shift+ArrowRight", "Shift+ArrowRight", "1")
     assert get_marks(page) == ["kaleDISH"]
+
+
+def test_edge_goes_over_white_space(odd_texts: Served, open_page: Open) -> None:
+    page = open_page(odd_texts.address)
+    find(page, "wine")
+    press(page, "ArrowRight", "1", "Shift+ArrowRight")
+    assert get_marks(page) == ["Red \n wineDISH"]
+    press(page, "Shift+ArrowLeft")
+    assert get_marks(page) == ["RedDISH"]
 
 
 def test_undo_takes_back_what_was_changed(odd_texts: Served, open_page: Open) -> None:
